@@ -1,0 +1,18 @@
+# Warnings, hardening and sanitizers, the same for every target.
+add_compile_options(-Wall -Wextra -Wshadow -Wconversion -Wvla -Wstrict-prototypes
+  -Wmissing-prototypes -Wformat=2 -Wswitch-enum -fno-omit-frame-pointer)
+add_compile_definitions(_GNU_SOURCE TIDEMQ_VERSION="${PROJECT_VERSION}")
+if(WERROR)
+  add_compile_options(-Werror)
+endif()
+if(SAN)
+  add_compile_options(-fsanitize=${SAN} -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${SAN})
+elseif(CMAKE_BUILD_TYPE STREQUAL "RelWithDebInfo")
+  add_compile_options(-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-protector-strong)
+  add_link_options(-Wl,-z,relro,-z,now)
+endif()
+if(MUTATION)
+  add_compile_definitions(MUTATION_${MUTATION}=1)
+endif()
+include_directories(${CMAKE_SOURCE_DIR}/src)

@@ -1,0 +1,34 @@
+/* Intrusive hash table: chained nodes, power-of-two buckets, grown incrementally (a few buckets
+ * moved per insert or remove), so that no single insert is slow. Thread: owner. */
+#pragma once
+
+#include "base/base.h"
+
+struct hashnode {
+    struct hashnode *next;
+    uint64_t hash;
+};
+
+struct hashmap {
+    struct hashnode **buckets, **old; /* old: the smaller table while it is being moved */
+    uint64_t mask, old_mask, moved;   /* old buckets below `moved` are empty */
+    uint64_t count;
+};
+
+/* true when `node` is the one with `key`; called only for equal hashes. */
+typedef bool hashmap_match_fn(const struct hashnode *node, const void *key);
+
+void hashmap_init(struct hashmap *map);
+void hashmap_done(struct hashmap *map); /* frees the table, not the nodes */
+void hashmap_insert(struct hashmap *map, struct hashnode *node, uint64_t hash); /* no duplicate check */
+struct hashnode *hashmap_find(const struct hashmap *map, uint64_t hash, hashmap_match_fn *match,
+                              const void *key);
+void hashmap_remove(struct hashmap *map, struct hashnode *node); /* node must be in the map */
+
+/* Walks all nodes: start with *pos = 0; returns NULL at the end. The node returned may be removed
+ * and freed before the next call; inserting during a walk may repeat or miss nodes. */
+struct hashnode *hashmap_next(struct hashmap *map, uint64_t *pos, struct hashnode *prev);
+
+/* Seeded 64-bit hash of bytes (xxh3 with a per-process secret seed). Thread: any. */
+uint64_t hash_bytes(const void *bytes, size_t size);
+uint64_t hash_u64(uint64_t value);

@@ -1,0 +1,26 @@
+/* Memory: the only caller of malloc and free. */
+#pragma once
+
+#include "base/base.h"
+
+/* Zeroed memory for one small fixed-size object; aborts when out of memory. Caller owns it. */
+void *mem_new(size_t size);
+
+/* Memory of a size that a peer, a file or a configuration chose; not zeroed.
+ * Returns NULL when out of memory, or when a test asked for it (mem_fail_at). */
+MUST_CHECK void *mem_try_alloc(size_t size);
+
+/* As realloc, for the same sizes: NULL leaves `ptr` as it was. */
+MUST_CHECK void *mem_try_realloc(void *ptr, size_t size);
+
+/* Copies `size` bytes into new memory with a NUL behind them; NULL as mem_try_alloc. */
+MUST_CHECK char *mem_try_copy(const void *bytes, size_t size);
+
+/* As mem_try_copy for a NUL-terminated string of our own; aborts when out of memory. */
+char *mem_strdup(const char *text);
+
+/* Frees what any of the above returned; NULL is fine. */
+void mem_free(void *ptr);
+
+/* Makes the nth mem_try_* call from now fail, once (n from 1; 0 = never). Tests only; this thread. */
+void mem_fail_at(uint64_t n);
