@@ -1,0 +1,44 @@
+/* The metadata store: an ordered key-value store for sessions, subscriptions, cursors, retained
+ * pointers, topics. Keys are up to META_KEY_MAX bytes, values up to META_VALUE_MAX.
+ *
+ * Writes come as operations, grouped: the operations of one store_append (store/store.h) become
+ * durable together with its message, or not at all. The rows are read back only when the server
+ * starts, by meta_scan; while it runs the broker holds what it needs in memory.
+ */
+#pragma once
+
+#include "base/buf.h"
+
+#define META_KEY_MAX   (66u * 1024)
+#define META_VALUE_MAX (2u * 1024 * 1024)
+
+enum meta_kind { META_PUT = 1, META_DELETE = 2 };
+
+/* Slices borrowed for the submitting call; the engine copies them. */
+struct meta_op {
+    enum meta_kind kind;
+    struct slice key;
+    struct slice value; /* empty for META_DELETE */
+};
+
+struct meta;
+
+/* Called for each row; slices borrowed for the call. Returns 0 to go on, < 0 to stop with that. */
+typedef int meta_scan_fn(void *data, struct slice key, struct slice value);
+
+struct meta_ops {
+    const char *name;
+    int (*scan)(struct meta *meta, struct slice prefix, meta_scan_fn *each, void *data);
+};
+
+struct meta {
+    const struct meta_ops *ops;
+};
+
+/* Walks all rows whose key starts with `prefix`, in byte order of the keys.
+ * Returns 0, what `each` returned, or an I/O error. Blocking: before serving begins. */
+MUST_CHECK static inline int meta_scan(struct meta *meta, struct slice prefix, meta_scan_fn *each,
+                                       void *data)
+{
+    return meta->ops->scan(meta, prefix, each, data);
+}
