@@ -20,15 +20,21 @@ typedef bool hashmap_match_fn(const struct hashnode *node, const void *key);
 
 void hashmap_init(struct hashmap *map);
 void hashmap_done(struct hashmap *map); /* frees the table, not the nodes */
-void hashmap_insert(struct hashmap *map, struct hashnode *node, uint64_t hash); /* no duplicate check */
+void hashmap_insert(struct hashmap *map, struct hashnode *node,
+                    uint64_t hash); /* no duplicate check */
 struct hashnode *hashmap_find(const struct hashmap *map, uint64_t hash, hashmap_match_fn *match,
                               const void *key);
 void hashmap_remove(struct hashmap *map, struct hashnode *node); /* node must be in the map */
 
-/* Walks all nodes: start with *pos = 0; returns NULL at the end. The node returned may be removed
- * and freed before the next call; inserting during a walk may repeat or miss nodes. */
+/* Walks all nodes: start with *pos = 0 and prev = NULL, then pass what the last call returned; NULL
+ * at the end. The node returned, and no other, may be removed and freed before the next call;
+ * inserting during a walk may repeat or miss nodes. */
 struct hashnode *hashmap_next(struct hashmap *map, uint64_t *pos, struct hashnode *prev);
 
 /* Seeded 64-bit hash of bytes (xxh3 with a per-process secret seed). Thread: any. */
 uint64_t hash_bytes(const void *bytes, size_t size);
 uint64_t hash_u64(uint64_t value);
+
+/* Replaces the secret seed, so that a simulation walks its tables in the same order each time.
+ * Tests only, before the first table is filled. */
+void hash_set_seed(uint64_t seed);

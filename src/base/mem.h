@@ -6,9 +6,16 @@
 /* Zeroed memory for one small fixed-size object; aborts when out of memory. Caller owns it. */
 void *mem_new(size_t size);
 
+/* As realloc, for tables whose size follows the number of objects a limit already admitted; aborts
+ * when out of memory. */
+MUST_CHECK void *mem_grow(void *ptr, size_t size);
+
 /* Memory of a size that a peer, a file or a configuration chose; not zeroed.
  * Returns NULL when out of memory, or when a test asked for it (mem_fail_at). */
 MUST_CHECK void *mem_try_alloc(size_t size);
+
+/* As mem_try_alloc, but zeroed; large blocks cost no time until they are touched. */
+MUST_CHECK void *mem_try_zeroed(size_t size);
 
 /* As realloc, for the same sizes: NULL leaves `ptr` as it was. */
 MUST_CHECK void *mem_try_realloc(void *ptr, size_t size);
@@ -22,5 +29,6 @@ char *mem_strdup(const char *text);
 /* Frees what any of the above returned; NULL is fine. */
 void mem_free(void *ptr);
 
-/* Makes the nth mem_try_* call from now fail, once (n from 1; 0 = never). Tests only; this thread. */
+/* Makes the nth mem_try_* call from now fail, once (n from 1; 0 = never). Tests only; this thread.
+ */
 void mem_fail_at(uint64_t n);

@@ -1,8 +1,9 @@
 /* Event loop: epoll, timers and deferred calls for one thread.
  *
  * One iteration: wait for events and due timers; run their callbacks; run the deferred calls
- * (once, in order of registration), which is where output gathered during the iteration is
- * written. Thread: owner loop, except mailbox_post (io/mailbox.h) and loop_stop.
+ * (once, in order of registration, also those asked for meanwhile), which is where output gathered
+ * during the iteration is written. Thread: owner loop, except mailbox_post (io/mailbox.h) and
+ * loop_stop.
  */
 #pragma once
 
@@ -25,8 +26,8 @@ uint64_t loop_now_ms(const struct loop *loop);
 uint64_t loop_wall_ms(const struct loop *loop);
 
 /* --- readiness of descriptors ------------------------------------------------------------- */
-#define IO_READ  1u
-#define IO_WRITE 2u
+#define IO_READ   1u
+#define IO_WRITE  2u
 #define IO_HANGUP 4u /* reported only: error or hang-up */
 
 struct io_watch;
@@ -41,10 +42,11 @@ struct io_watch {
 
 MUST_CHECK int io_watch_start(struct loop *loop, struct io_watch *watch, unsigned events);
 MUST_CHECK int io_watch_change(struct loop *loop, struct io_watch *watch, unsigned events);
-/* Events already fetched for it in this iteration are not delivered any more; may be freed at once. */
+/* Events already fetched for it in this iteration are not delivered any more; may be freed at once.
+ */
 void io_watch_stop(struct loop *loop, struct io_watch *watch);
 
-/* --- timers: a binary heap or wheel; start/stop O(log n) or better --------------------------- */
+/* --- timers: a heap; start and stop cost O(log n) ------------------------------------------- */
 struct timer;
 typedef void timer_fn(struct timer *timer);
 
@@ -61,12 +63,16 @@ struct timer_set *loop_timers(struct loop *loop);
 struct timer_set *timer_set_new(uint64_t now_ms);
 struct timer_set *timer_set_free(struct timer_set *set);
 uint64_t timer_set_now_ms(const struct timer_set *set);
-/* Sets the clock and runs every timer due at or before now_ms, in due order. */
+/* Sets the clock, which never goes back, without running anything. */
+void timer_set_clock(struct timer_set *set, uint64_t now_ms);
+/* Sets the clock and runs every timer due at or before now_ms, in due order. A timer started
+ * without delay by one of them is due a millisecond later. */
 void timer_set_advance(struct timer_set *set, uint64_t now_ms);
 /* Milliseconds until the next timer, -1 when there is none. */
 int64_t timer_set_wait_ms(const struct timer_set *set);
 
-/* (Re)starts: due delay_ms after the set's now. Stopping a stopped timer is harmless. */
+/* (Re)starts: due delay_ms after the set's now. Aborts when out of memory. Stopping a stopped timer
+ * is harmless. */
 void timer_start(struct timer_set *set, struct timer *timer, uint64_t delay_ms);
 void timer_stop(struct timer_set *set, struct timer *timer);
 

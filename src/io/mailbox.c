@@ -1,0 +1,95 @@
+/* The eventfd is written under the lock: once the loop has taken the last mail, its poster is out
+ * of the mailbox, so that the one who waits for that mail may free the mailbox at once.
+ */
+#include "io/mailbox.h"
+
+#include "base/mem.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+struct mailbox {
+    struct io_watch watch; /* first: on_mail gets the mailbox from it */
+    struct loop *loop;
+    pthread_mutex_t lock; /* of the two below */
+    struct mail *first, *last;
+};
+
+/* Delivers what was posted until now, in order. */
+static bool deliver_all(struct mailbox *mailbox)
+{
+    (void)pthread_mutex_lock(&mailbox->lock);
+    struct mail *mail = mailbox->first;
+    mailbox->first = mailbox->last = NULL;
+    (void)pthread_mutex_unlock(&mailbox->lock);
+    if (!mail)
+        return false;
+    while (mail) {
+        struct mail *next = mail->next; /* deliver may free the mail */
+        mail->next = NULL;
+        mail->deliver(mail);
+        mail = next;
+    }
+    return true;
+}
+
+static void on_mail(struct io_watch *watch, unsigned events)
+{
+    (void)events;
+    uint64_t count = 0;
+    (void)!read(watch->fd, &count, sizeof count);
+    (void)deliver_all(CONTAINER_OF(watch, struct mailbox, watch));
+}
+
+int mailbox_new(struct loop *loop, struct mailbox **ret_mailbox, struct errmsg *reterr)
+{
+    struct mailbox *mailbox = mem_new(sizeof *mailbox);
+    mailbox->loop = loop;
+    mailbox->watch.on_event = on_mail;
+    mailbox->watch.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int err = mailbox->watch.fd < 0 ? -errno : io_watch_start(loop, &mailbox->watch, IO_READ);
+    if (err < 0) {
+        errmsg_wrap(reterr, "could not create a mailbox: %s", err_text(err));
+        if (mailbox->watch.fd >= 0)
+            (void)close(mailbox->watch.fd);
+        mem_free(mailbox);
+        return err;
+    }
+    err = pthread_mutex_init(&mailbox->lock, NULL);
+    ASSERT(err == 0);
+    *ret_mailbox = mailbox;
+    return 0;
+}
+
+struct mailbox *mailbox_free(struct mailbox *mailbox)
+{
+    if (!mailbox)
+        return NULL;
+    io_watch_stop(mailbox->loop, &mailbox->watch);
+    while (deliver_all(mailbox))
+        continue;
+    (void)close(mailbox->watch.fd);
+    (void)pthread_mutex_destroy(&mailbox->lock);
+    mem_free(mailbox);
+    return NULL;
+}
+
+void mailbox_post(struct mailbox *mailbox, struct mail *mail)
+{
+    ASSERT(mail->deliver != NULL);
+    mail->next = NULL;
+    (void)pthread_mutex_lock(&mailbox->lock);
+    const bool was_empty = !mailbox->first;
+    if (was_empty)
+        mailbox->first = mail;
+    else
+        mailbox->last->next = mail;
+    mailbox->last = mail;
+    if (was_empty) {
+        const uint64_t one = 1;
+        (void)!write(mailbox->watch.fd, &one, sizeof one);
+    }
+    (void)pthread_mutex_unlock(&mailbox->lock);
+}
