@@ -59,7 +59,7 @@ struct packet_ack {
 MUST_CHECK int dec_ack(struct slice body, uint8_t packet_type, uint8_t version,
                        struct packet_ack *ret, uint8_t *ret_reason);
 
-/* SUBSCRIBE and UNSUBSCRIBE; the entries are checked already and read with *_next. */
+/* SUBSCRIBE and UNSUBSCRIBE; their entries are checked already and read with *_next. */
 struct packet_subscribe {
     uint16_t packet_id;
     uint8_t version;
@@ -75,15 +75,25 @@ struct subscribe_entry {
     bool no_local, retain_as_published;
 };
 
+/* Decodes a SUBSCRIBE: strings, filters (shared ones too) and options of every entry. The number of
+ * levels is the caller's to limit (topic_levels). */
 MUST_CHECK int dec_subscribe(struct slice body, uint8_t version, struct packet_subscribe *ret,
                              uint8_t *ret_reason);
-MUST_CHECK int dec_unsubscribe(struct slice body, uint8_t version, struct packet_subscribe *ret,
-                               uint8_t *ret_reason);
 
 /* Reads the entry at *pos (0 to start) and moves on; false at the end. */
 bool subscribe_next(const struct packet_subscribe *packet, uint32_t *pos,
                     struct subscribe_entry *ret_entry);
-bool unsubscribe_next(const struct packet_subscribe *packet, uint32_t *pos,
+
+struct packet_unsubscribe {
+    uint16_t packet_id;
+    uint32_t count; /* filters, at least 1 */
+    struct slice entries;
+    struct props props;
+};
+
+MUST_CHECK int dec_unsubscribe(struct slice body, uint8_t version, struct packet_unsubscribe *ret,
+                               uint8_t *ret_reason);
+bool unsubscribe_next(const struct packet_unsubscribe *packet, uint32_t *pos,
                       struct slice *ret_filter);
 
 struct packet_disconnect {

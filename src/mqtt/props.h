@@ -57,9 +57,7 @@ struct props {
     struct slice response_info;
     struct slice server_reference;
 
-    struct slice raw;  /* the whole received block without its length; empty when built by us */
-    struct slice user; /* from the first user property to the end of the last; others may lie
-                          between. Encoders take encoded user properties from here. */
+    struct slice raw; /* the whole received block without its length */
     uint32_t user_count;
     uint32_t sub_id_count;
     uint32_t forward_size; /* bytes of the properties a subscriber must get, and their extent */
@@ -104,19 +102,17 @@ bool props_sub_id_next(const struct props *props, uint32_t *pos, uint32_t *ret_i
 MUST_CHECK int props_forward(const struct props *props, uint8_t *room, size_t room_size,
                              struct slice *ret_forward);
 
-/* Finds one property in a forward blob (or any encoded block without its length): decodes the whole
- * of `block` into *ret as PUBLISH properties. Returns 0 or ERR_MALFORMED / ERR_PROTOCOL. */
-MUST_CHECK int props_decode_block(struct slice block, struct props *ret);
-
 /* Sets one property for an encoder. The slice is borrowed until then. */
 void props_set_u32(struct props *props, enum prop prop, uint32_t value);
 void props_set_slice(struct props *props, enum prop prop, struct slice value);
 
-/* Returns the bytes the block takes when encoded, its length field not included. */
-uint32_t props_size(const struct props *props);
+/* Returns the bytes that the properties in the mask `which` take when encoded, without the length
+ * of the block. Spec: [MQTT5-2.2.2-1] */
+uint32_t props_size(const struct props *props, uint64_t which);
 
-/* Encodes the length field and the block into `room`. Returns the bytes written or ERR_FULL. */
-MUST_CHECK int props_encode(const struct props *props, uint8_t *room, size_t room_size);
+/* Encodes those, without the length of the block, into props_size() bytes; returns their end. User
+ * properties are those of the received block. */
+uint8_t *props_write(const struct props *props, uint64_t which, uint8_t *bytes);
 
 /* Returns the specification's name of a property ("unknown property" for others); static. */
 const char *props_text(uint8_t prop);
