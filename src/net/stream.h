@@ -1,0 +1,71 @@
+/* Stream: a byte stream as a stack of stages.
+ *
+ * A stage reads from and writes to the stage below it; the lowest one owns a descriptor. What uses
+ * the top (a conn) knows neither how many stages there are nor what they do, so that TLS, WebSocket
+ * and QUIC are stages of their own later.
+ *
+ * Readiness travels upwards through on_ready, interest downwards through stream_want. Readiness is
+ * level-triggered: it is reported again in the next iteration while it lasts. A stage that holds decoded
+ * bytes reports IO_READ although its descriptor is silent.
+ *
+ * Thread: owner loop.
+ */
+#pragma once
+
+#include "io/loop.h"
+
+#include <sys/types.h>
+#include <sys/uio.h>
+
+struct stream;
+
+typedef void stream_ready_fn(struct stream *stream, unsigned events);
+
+struct stream_ops {
+    const char *name;
+    /* Reads at most `size` bytes. Returns how many; 0 at the end; ERR_AGAIN; or -errno. */
+    ssize_t (*read)(struct stream *stream, void *bytes, size_t size);
+    /* Writes from `iov`, which stays as it is. Returns how many bytes were taken, ERR_AGAIN, -errno. */
+    ssize_t (*writev)(struct stream *stream, const struct iovec *iov, int iov_count);
+    /* Asks for IO_READ and IO_WRITE readiness. Returns 0 or -errno. */
+    int (*want)(struct stream *stream, unsigned events);
+    /* Tells the peer that nothing more follows; reading goes on. */
+    void (*shutdown)(struct stream *stream);
+    /* Closes and frees this stage and those below. */
+    void (*close)(struct stream *stream);
+};
+
+struct stream {
+    const struct stream_ops *ops;
+    stream_ready_fn *on_ready; /* set by the stage or user above before it asks for events */
+    void *owner;               /* that stage or user */
+};
+
+MUST_CHECK static inline ssize_t stream_read(struct stream *stream, void *bytes, size_t size)
+{
+    return stream->ops->read(stream, bytes, size);
+}
+
+MUST_CHECK static inline ssize_t stream_writev(struct stream *stream, const struct iovec *iov,
+                                               int iov_count)
+{
+    return stream->ops->writev(stream, iov, iov_count);
+}
+
+MUST_CHECK static inline int stream_want(struct stream *stream, unsigned events)
+{
+    return stream->ops->want(stream, events);
+}
+
+static inline void stream_shutdown(struct stream *stream)
+{
+    stream->ops->shutdown(stream);
+}
+
+/* NULL is fine; returns NULL. No on_ready follows, not even for events already fetched. */
+static inline struct stream *stream_close(struct stream *stream)
+{
+    if (stream != NULL)
+        stream->ops->close(stream);
+    return NULL;
+}
