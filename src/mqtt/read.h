@@ -10,7 +10,10 @@ struct reader {
 
 static inline struct reader reader_of(struct slice bytes)
 {
-    return (struct reader){.at = bytes.bytes, .end = bytes.bytes + bytes.size};
+    return (struct reader){
+        .at = bytes.bytes,
+        .end = bytes.size > 0 ? bytes.bytes + bytes.size : bytes.bytes, /* NULL + 0 is undefined */
+    };
 }
 
 static inline size_t read_left(const struct reader *in)
