@@ -17,7 +17,7 @@
 enum { BUCKETS_MIN = 8, MOVES_PER_STEP = 4 };
 
 /* A walk's position: the bucket above, the place in its chain below. */
-enum { POS_CHAIN_BITS = 16 };
+enum { POS_CHAIN_BITS = 24 };
 
 static uint64_t hash_seed;
 
@@ -156,6 +156,7 @@ struct hashnode *hashmap_next(struct hashmap *map, uint64_t *pos, struct hashnod
             depth++;
         }
         if (node) {
+            ASSERT(depth >> POS_CHAIN_BITS == 0);
             *pos = bucket << POS_CHAIN_BITS | depth;
             return node;
         }
