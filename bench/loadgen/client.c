@@ -1,0 +1,422 @@
+#include "client.h"
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+void client_init(struct client *client, struct gen *gen, uint32_t index, const char *id)
+{
+    *client = (struct client){.gen = gen, .fd = -1, .index = index, .clean = true};
+    client->id = strdup(id);
+}
+
+void client_set_filter(struct client *client, const char *filter)
+{
+    client->filter = strdup(filter);
+}
+
+void client_set_topic(struct client *client, const char *topic)
+{
+    const struct options *options = client->gen->options;
+    client->topic = strdup(topic);
+    client->window = options->window;
+    client->free_ids = bytes_new_array(client->window, sizeof *client->free_ids);
+    client->sent_ns = bytes_new_array(client->window + 1, sizeof *client->sent_ns);
+    client->released = bytes_new_array(client->window + 1, sizeof *client->released);
+    packet_make_template(&client->message, options->version, options->qos, topic,
+                         options->payload_size);
+}
+
+void client_done(struct client *client)
+{
+    client_close(client);
+    bytes_done(&client->in);
+    bytes_done(&client->out);
+    bytes_done(&client->message.bytes);
+    free((char *)client->id);
+    free((char *)client->filter);
+    free((char *)client->topic);
+    free(client->last_seqs);
+    free(client->free_ids);
+    free(client->sent_ns);
+    free(client->released);
+}
+
+/* Binds to one of the configured source addresses, so that ports do not run out. */
+static bool bind_source(const struct client *client, int fd)
+{
+    const uint32_t addresses = client->gen->options->source_addresses;
+    if (addresses == 0)
+        return true;
+    const int on = 1;
+    struct sockaddr_in source = {.sin_family = AF_INET};
+    source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + client->index % addresses);
+    return setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on) == 0 &&
+           bind(fd, (struct sockaddr *)&source, sizeof source) == 0;
+}
+
+bool client_open(struct client *client)
+{
+    struct gen *gen = client->gen;
+    const struct sockaddr_in *server = &gen->options->server;
+    const int on = 1;
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT, .data.ptr = client};
+
+    if (fd < 0 || !bind_source(client, fd) ||
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0 ||
+        (connect(fd, (const struct sockaddr *)server, sizeof *server) < 0 &&
+         errno != EINPROGRESS) ||
+        epoll_ctl(gen->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
+        gen_fail(gen, "could not connect '%s': %s", client->id, strerror(errno));
+        if (fd >= 0)
+            (void)close(fd);
+        return false;
+    }
+    client->fd = fd;
+    client->state = CLIENT_CONNECTING;
+    client->wants_write = true;
+    client->opened_ns = gen_clock_ns();
+    return true;
+}
+
+void client_close(struct client *client)
+{
+    if (client->fd < 0)
+        return;
+    if (client->state == CLIENT_READY) {
+        struct bytes out = {0};
+        packet_add_disconnect(&out);
+        (void)send(client->fd, out.data, out.end, MSG_NOSIGNAL);
+        bytes_done(&out);
+        client->gen->counters.ready--;
+    }
+    if (bytes_size(&client->out) > 0)
+        client->gen->unflushed--;
+    (void)close(client->fd);
+    client->fd = -1;
+    client->state = CLIENT_CLOSED;
+    client->in.start = client->in.end = 0;
+    client->out.start = client->out.end = 0;
+}
+
+static void on_lost(struct client *client, const char *why)
+{
+    struct gen *gen = client->gen;
+    gen->counters.closed++;
+    if (client->state == CLIENT_READY) {
+        client->state = CLIENT_CLOSED;
+        gen->counters.ready--;
+    }
+    client_close(client);
+    if (!gen->closing_is_fine)
+        gen_fail(gen, "'%s' lost its connection: %s", client->id, why);
+}
+
+static void watch_writable(struct client *client, bool wanted)
+{
+    if (client->wants_write == wanted)
+        return;
+    struct epoll_event event = {.events = wanted ? EPOLLIN | EPOLLOUT : EPOLLIN,
+                                .data.ptr = client};
+    (void)epoll_ctl(client->gen->epoll_fd, EPOLL_CTL_MOD, client->fd, &event);
+    client->wants_write = wanted;
+}
+
+/* Writes what `out` holds; `size_before` is how much of it an earlier write left there. */
+static void flush(struct client *client, size_t size_before)
+{
+    struct gen *gen = client->gen;
+    const size_t size = bytes_size(&client->out);
+    if (size == 0)
+        return;
+    const ssize_t n =
+        send(client->fd, client->out.data + client->out.start, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    gen->counters.writes++;
+    if (n > 0)
+        bytes_consume(&client->out, (size_t)n);
+    const bool left = bytes_size(&client->out) > 0;
+    if (left && size_before == 0)
+        gen->unflushed++;
+    if (!left && size_before > 0)
+        gen->unflushed--;
+    if (n < 0 && errno != EAGAIN) {
+        on_lost(client, strerror(errno));
+        return;
+    }
+    watch_writable(client, left);
+}
+
+static void on_ready(struct client *client)
+{
+    client->state = CLIENT_READY;
+    client->gen->counters.ready++;
+}
+
+static bool on_connack(struct client *client, const uint8_t *body, size_t size)
+{
+    struct packet_connack connack;
+    struct gen *gen = client->gen;
+    if (client->state != CLIENT_LOGIN ||
+        !packet_parse_connack(gen->options->version, body, size, &connack))
+        return false;
+    if (connack.code != 0) {
+        gen_fail(gen, "'%s' was refused with code %u", client->id, connack.code);
+        return true;
+    }
+    hist_add(&gen->connack, gen->now_ns - client->opened_ns);
+    client->session_present = connack.session_present;
+    if (client->topic != NULL) {
+        if (client->window > connack.receive_max)
+            client->window = connack.receive_max;
+        client->free_count = client->window;
+        for (uint32_t i = 0; i < client->window; i++)
+            client->free_ids[i] = (uint16_t)(client->window - i);
+    }
+    if (client->filter != NULL && !client->session_present) {
+        packet_add_subscribe(&client->out, gen->options->version, client->filter,
+                             gen->options->qos);
+        client->state = CLIENT_SUBSCRIBING;
+    } else {
+        on_ready(client);
+    }
+    return true;
+}
+
+static bool on_suback(struct client *client, const uint8_t *body, size_t size)
+{
+    uint8_t code;
+    if (client->state != CLIENT_SUBSCRIBING ||
+        !packet_parse_suback(client->gen->options->version, body, size, &code))
+        return false;
+    if (code != client->gen->options->qos)
+        gen_fail(client->gen, "'%s': filter '%s' was answered with code %u", client->id,
+                 client->filter, code);
+    on_ready(client);
+    return true;
+}
+
+/* Counts a message by the stamp that its publisher left in it. */
+static void count_delivery(struct client *client, const struct packet_publish *publish)
+{
+    struct gen *gen = client->gen;
+    struct packet_stamp stamp;
+    if (publish->payload_size != gen->options->payload_size) {
+        gen->counters.corrupt++;
+        return;
+    }
+    memcpy(&stamp, publish->payload, sizeof stamp);
+    const uint32_t slot = stamp.publisher_index - client->publisher_first;
+    if (stamp.publisher_index < client->publisher_first || slot >= client->publisher_count) {
+        gen->counters.corrupt++;
+        return;
+    }
+    uint64_t *last = &client->last_seqs[slot];
+    if (stamp.seq <= *last) {
+        gen->counters.duplicates++;
+        return;
+    }
+    gen->counters.gaps += stamp.seq != *last + 1;
+    *last = stamp.seq;
+    gen->counters.delivered++;
+    hist_add(&gen->delivery, gen->now_ns - stamp.sent_ns);
+}
+
+static bool on_publish(struct client *client, uint8_t first, const uint8_t *body, size_t size)
+{
+    struct packet_publish publish;
+    if (client->last_seqs == NULL ||
+        !packet_parse_publish(client->gen->options->version, first, body, size, &publish))
+        return false;
+    count_delivery(client, &publish);
+    if (publish.qos > 0)
+        packet_add_ack(&client->out, publish.qos == 1 ? PACKET_PUBACK : PACKET_PUBREC, publish.id);
+    return true;
+}
+
+static bool on_ack(struct client *client, unsigned type, const uint8_t *body, size_t size)
+{
+    struct gen *gen = client->gen;
+    uint16_t id;
+    uint8_t code;
+    if (!packet_parse_ack(body, size, &id, &code))
+        return false;
+    if (type == PACKET_PUBREL) {
+        packet_add_ack(&client->out, PACKET_PUBCOMP, id);
+        return true;
+    }
+    if (client->topic == NULL || id == 0 || id > client->window || client->sent_ns[id] == 0)
+        return false;
+    if (code >= 0x80)
+        gen_fail(gen, "a message on '%s' was refused with code 0x%02x", client->topic, code);
+    if (type != PACKET_PUBCOMP)
+        hist_add(&gen->ack, gen->now_ns - client->sent_ns[id]);
+    if (type == PACKET_PUBREC) {
+        client->released[id] = true;
+        packet_add_ack(&client->out, PACKET_PUBREL, id);
+        return true;
+    }
+    if (client->released[id] != (type == PACKET_PUBCOMP))
+        return false;
+    client->released[id] = false;
+    client->sent_ns[id] = 0;
+    client->free_ids[client->free_count++] = id;
+    gen->counters.acked++;
+    gen_enqueue(gen, client);
+    return true;
+}
+
+static bool on_packet(struct client *client, uint8_t first, const uint8_t *body, size_t size)
+{
+    const uint8_t expected_ack = client->gen->options->qos == 2 ? PACKET_PUBCOMP : PACKET_PUBACK;
+    const unsigned type = first >> 4;
+    switch (type) {
+    case PACKET_CONNACK:
+        return on_connack(client, body, size);
+    case PACKET_SUBACK:
+        return on_suback(client, body, size);
+    case PACKET_PUBLISH:
+        return on_publish(client, first, body, size);
+    case PACKET_PUBACK:
+    case PACKET_PUBCOMP:
+        return type == expected_ack && on_ack(client, type, body, size);
+    case PACKET_PUBREC:
+    case PACKET_PUBREL:
+        return client->gen->options->qos == 2 && on_ack(client, type, body, size);
+    case PACKET_DISCONNECT:
+        gen_fail(client->gen, "'%s' was disconnected with reason 0x%02x", client->id,
+                 size > 0 ? body[0] : 0);
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Handles all whole packets in `data`; returns how many bytes they took. */
+static size_t handle_packets(struct client *client, const uint8_t *data, size_t size)
+{
+    size_t at = 0;
+    while (client->fd >= 0) {
+        size_t head_size;
+        size_t body_size;
+        const int found = packet_parse_head(data + at, size - at, &head_size, &body_size);
+        if (found == 0 || (found > 0 && size - at - head_size < body_size))
+            break;
+        if (found < 0 || !on_packet(client, data[at], data + at + head_size, body_size)) {
+            gen_fail(client->gen, "'%s' got an unexpected or malformed packet, first byte 0x%02x",
+                     client->id, data[at]);
+            break;
+        }
+        at += head_size + body_size;
+    }
+    return at;
+}
+
+static void on_readable(struct client *client)
+{
+    struct gen *gen = client->gen;
+    const size_t out_before = bytes_size(&client->out);
+    const ssize_t n = recv(client->fd, gen->scratch, GEN_SCRATCH_SIZE, MSG_DONTWAIT);
+    gen->counters.reads++;
+    if (n < 0 && errno == EAGAIN)
+        return;
+    if (n <= 0) {
+        on_lost(client, n == 0 ? "closed by the server" : strerror(errno));
+        return;
+    }
+
+    if (bytes_size(&client->in) > 0) {
+        bytes_append(&client->in, gen->scratch, (size_t)n);
+        const size_t used =
+            handle_packets(client, client->in.data + client->in.start, bytes_size(&client->in));
+        if (client->fd >= 0)
+            bytes_consume(&client->in, used);
+    } else {
+        const size_t used = handle_packets(client, gen->scratch, (size_t)n);
+        bytes_append(&client->in, gen->scratch + used, (size_t)n - used);
+    }
+    if (client->fd >= 0)
+        flush(client, out_before);
+}
+
+static void on_connected(struct client *client)
+{
+    const struct options *options = client->gen->options;
+    int err = 0;
+    socklen_t size = sizeof err;
+    (void)getsockopt(client->fd, SOL_SOCKET, SO_ERROR, &err, &size);
+    if (err != 0) {
+        on_lost(client, strerror(err));
+        return;
+    }
+    const struct packet_login login = {.version = options->version,
+                                       .clean = client->clean,
+                                       .session_expiry_s = client->clean ? 0 : 3600,
+                                       .client_id = client->id,
+                                       .username = options->username,
+                                       .password = options->password};
+    packet_add_connect(&client->out, &login);
+    client->state = CLIENT_LOGIN;
+    flush(client, 0);
+}
+
+void client_on_events(struct client *client, uint32_t events)
+{
+    if (client->fd < 0)
+        return;
+    if (client->state == CLIENT_CONNECTING) {
+        if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
+            on_connected(client);
+        return;
+    }
+    if (events & (EPOLLIN | EPOLLERR | EPOLLHUP))
+        on_readable(client);
+    if (client->fd >= 0 && (events & EPOLLOUT)) {
+        flush(client, bytes_size(&client->out));
+        if (client->topic != NULL)
+            gen_enqueue(client->gen, client);
+    }
+}
+
+uint32_t client_sendable(const struct client *client)
+{
+    if (client->state != CLIENT_READY || bytes_size(&client->out) > 0)
+        return 0;
+    const uint64_t left = client->share - client->published;
+    uint32_t wanted = client->gen->options->batch;
+    if (left < wanted)
+        wanted = (uint32_t)left;
+    if (client->gen->options->qos == 0)
+        return wanted;
+    if (wanted > client->window)
+        wanted = client->window;
+    return client->free_count >= wanted ? wanted : 0;
+}
+
+void client_publish(struct client *client, uint32_t count)
+{
+    struct gen *gen = client->gen;
+    const struct packet_template *message = &client->message;
+    const size_t size = bytes_size(&message->bytes);
+    const size_t out_before = bytes_size(&client->out);
+    struct packet_stamp stamp = {.sent_ns = gen_clock_ns(), .publisher_index = client->index};
+
+    for (uint32_t i = 0; i < count; i++) {
+        uint8_t *to = bytes_reserve(&client->out, size);
+        memcpy(to, message->bytes.data, size);
+        if (message->id_offset > 0) {
+            const uint16_t id = client->free_ids[--client->free_count];
+            to[message->id_offset] = (uint8_t)(id >> 8);
+            to[message->id_offset + 1] = (uint8_t)id;
+            client->sent_ns[id] = stamp.sent_ns;
+        }
+        stamp.seq = ++client->published;
+        memcpy(to + message->stamp_offset, &stamp, sizeof stamp);
+        client->out.end += size;
+    }
+    gen->counters.published += count;
+    flush(client, out_before);
+}

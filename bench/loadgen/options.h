@@ -1,0 +1,58 @@
+/* The command line of tidemq-loadgen. */
+#pragma once
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum pattern {
+    PATTERN_FAN,     /* every subscriber gets every message of every publisher */
+    PATTERN_PAIRS,   /* publisher i to subscriber i */
+    PATTERN_BACKLOG, /* publish while the durable subscribers are away, then drain */
+    PATTERN_IDLE,    /* connections that do nothing */
+    PATTERN_CONNECT, /* connect, CONNACK, disconnect, again */
+};
+
+enum backlog_phase {
+    BACKLOG_BOTH,
+    BACKLOG_PUBLISH,
+    BACKLOG_DRAIN,
+};
+
+struct options {
+    enum pattern pattern;
+    enum backlog_phase phase;
+    struct sockaddr_in server;
+    bool help;
+    bool json;
+    bool persistent; /* subscribers keep their session */
+    bool subscribe_idle;
+    uint32_t version; /* protocol level: 4 or 5 */
+    uint32_t qos;
+    uint32_t publishers;
+    uint32_t subscribers;
+    uint32_t connections; /* idle: held; connect: at a time */
+    uint32_t count;       /* messages published, or connections made */
+    uint32_t window;      /* unacknowledged messages per publisher */
+    uint32_t batch;       /* messages per write */
+    uint32_t payload_size;
+    uint32_t lag_max; /* published messages not yet delivered; 0: no limit */
+    uint32_t rate;    /* messages per second of all publishers together; 0: no limit */
+    uint32_t timeout_s;
+    uint32_t settle_ms;
+    uint32_t hold_s;
+    uint32_t source_addresses; /* connections start from this many of 127.0.0.2 and on; 0: any */
+    uint32_t server_pid;       /* 0: its CPU and memory are not read */
+    uint32_t port;
+    const char *host;
+    const char *phase_name;
+    const char *id_prefix;
+    const char *topic_prefix;
+    const char *username; /* NULL: none */
+    const char *password; /* NULL: none */
+};
+
+/* Parses the command line into `ret_options`. Returns false after printing why not to stderr;
+ * --help prints to stdout and ends the process with 0. */
+bool options_parse(int argc, char **argv, struct options *ret_options);
+
+const char *options_pattern_name(enum pattern pattern);

@@ -1,0 +1,224 @@
+"""The servers that the benchmark compares. To add one, write a class here and list it in SERVERS.
+
+A server is started afresh, with an empty folder of its own, for every run. Settings that differ
+from the server's own defaults are stated in `settings`, which the report prints.
+"""
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+START_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 60
+QUIET_CPU_S = 0.005  # a server is quiet when it used less than this in one QUIET_STEP_S
+QUIET_STEP_S = 0.2
+QUIET_TIMEOUT_S = 20
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def cpu_seconds(pid):
+    """User and system time of all threads of a process, ended ones included, from its CPU clock
+    (what /proc/PID/stat shows in hundredths of a second)."""
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def first_existing(*paths):
+    return next((str(path) for path in paths if path and pathlib.Path(path).is_file()), None)
+
+
+class Server:
+    """One server process. Subclasses say which program, how it is called and configured."""
+
+    name = ""
+    settings = ""
+
+    def __init__(self, program, folder, durable):
+        self.program = program
+        self.folder = pathlib.Path(folder)
+        self.durable = durable
+        self.port = free_port()
+        self.process = None
+
+    @classmethod
+    def find(cls):
+        """The program's path, or None when it is not installed or built."""
+        raise NotImplementedError
+
+    @classmethod
+    def version(cls, program):
+        """One line for the report."""
+        del program
+        return cls.name
+
+    @classmethod
+    def supports(cls, row):
+        """Whether the server can run a row at all."""
+        del row
+        return True
+
+    def command(self):
+        raise NotImplementedError
+
+    def counters(self):
+        """Further figures of the running server: {'log_bytes': bytes appended to its log}."""
+        return {}
+
+    def start(self):
+        """Starts the server and waits until it accepts connections and has gone quiet, so that
+        its preparations are not counted with the load. Returns the seconds until it accepted."""
+        began = time.monotonic()
+        with open(self.folder / "output", "ab") as output:
+            self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL,
+                                            stdout=output, stderr=output, cwd=self.folder)
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                break
+            except OSError:
+                self.check_alive()
+                if time.monotonic() - began > START_TIMEOUT_S:
+                    raise RuntimeError(f"{self.name} does not listen on port {self.port}")
+                time.sleep(0.005)
+        took = time.monotonic() - began
+        self.wait_quiet()
+        return took
+
+    def check_alive(self):
+        if self.process.poll() is not None:
+            text = (self.folder / "output").read_text(errors="replace")
+            raise RuntimeError(f"{self.name} ended with {self.process.returncode}: {text[-2000:]}")
+
+    def wait_quiet(self):
+        deadline = time.monotonic() + QUIET_TIMEOUT_S
+        before = cpu_seconds(self.process.pid)
+        while time.monotonic() < deadline:
+            time.sleep(QUIET_STEP_S)
+            self.check_alive()
+            now = cpu_seconds(self.process.pid)
+            if now - before < QUIET_CPU_S:
+                return
+            before = now
+
+    def kill(self):
+        """kill -9."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self):
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+
+class Mosquitto(Server):
+    name = "mosquitto"
+    settings = ("max_queued_messages 0 and max_inflight_messages 0 (no limits, so that it drops "
+                "nothing), set_tcp_nodelay true, log_dest none; persistence on (default "
+                "autosave) in the durable rows, else off")
+
+    @classmethod
+    def find(cls):
+        return first_existing(os.environ.get("BENCH_MOSQUITTO"), shutil.which("mosquitto"),
+                              "/usr/sbin/mosquitto")
+
+    @classmethod
+    def version(cls, program):
+        text = subprocess.run([program, "-h"], stdout=subprocess.PIPE, text=True,
+                              check=False).stdout
+        found = re.search(r"version (\S+)", text)
+        return f"mosquitto {found[1]}" if found else "mosquitto"
+
+    def command(self):
+        lines = [f"listener {self.port} 127.0.0.1", "allow_anonymous true",
+                 "max_queued_messages 0", "max_inflight_messages 0", "set_tcp_nodelay true",
+                 "log_dest none", f"persistence {'true' if self.durable else 'false'}"]
+        if self.durable:
+            lines.append(f"persistence_location {self.folder}/")
+        if os.geteuid() == 0:
+            lines.append("user root")
+        config = self.folder / "mosquitto.conf"
+        config.write_text("\n".join(lines) + "\n")
+        return [self.program, "-c", str(config)]
+
+
+class TideMQ(Server):
+    name = "tidemq"
+    settings = ("defaults (fdatasync before every PUBACK and PUBREC, in all rows); "
+                "topics.auto_create true, auth.anonymous true")
+
+    def __init__(self, program, folder, durable):
+        super().__init__(program, folder, durable)
+        self.admin_port = free_port()
+
+    @classmethod
+    def find(cls):
+        return first_existing(os.environ.get("BENCH_TIDEMQ"), ROOT / "build/release/tidemq")
+
+    @classmethod
+    def version(cls, program):
+        done = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                              check=False)
+        commit = done.stdout.strip()
+        return f"tidemq, tree at {commit}" if commit else "tidemq"
+
+    def command(self):
+        settings = [f"data_dir={self.folder}/data", f"listeners=[mqtt://127.0.0.1:{self.port}]",
+                    f"admin.listen=127.0.0.1:{self.admin_port}", "topics.auto_create=true",
+                    "auth.anonymous=true"]
+        extra = os.environ.get("BENCH_TIDEMQ_SET", "").split()
+        return [self.program, "serve"] + [word for setting in settings + extra
+                                          for word in ("--set", setting)]
+
+    def counters(self):
+        url = f"http://127.0.0.1:{self.admin_port}/metrics"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                text = answer.read().decode()
+        except (OSError, urllib.error.URLError):
+            return {}
+        names = {"tidemq_store_bytes": "log_bytes", "tidemq_store_syncs": "syncs"}
+        found = {}
+        for metric, name in names.items():
+            line = re.search(rf"^{metric}(?:_total)?(?:{{.*}})? (\S+)", text, re.MULTILINE)
+            if line:
+                found[name] = float(line[1])
+        return found
+
+
+class Floor(Server):
+    name = "floor"
+    settings = ("a relay that cuts packets apart, passes them on and, at QoS 1, writes each turn's "
+                "batch with pwritev and fdatasync before it acknowledges; not an MQTT server")
+
+    @classmethod
+    def find(cls):
+        return first_existing(os.environ.get("BENCH_FLOOR"), ROOT / "build/release/tidemq-floor",
+                              ROOT / "build/bench/tidemq-floor")
+
+    @classmethod
+    def supports(cls, row):
+        return row.has_floor
+
+    def command(self):
+        return [self.program, "--port", str(self.port)] + (
+            ["--log", str(self.folder / "log")] if self.durable else [])
+
+
+SERVERS = {cls.name: cls for cls in (Mosquitto, TideMQ, Floor)}
