@@ -1,5 +1,6 @@
 # tidemq_folder(NAME LINKS...): the folder src/NAME as a static library, its *_test.c as unit
-# tests and its *_fuzz.c as fuzz targets (a corpus-replaying test without FUZZ).
+# tests and its *_fuzz.c as fuzz targets (a corpus-replaying test without FUZZ), both only with
+# BUILD_TESTS, so that a release needs no test library.
 function(tidemq_folder name)
   string(REPLACE "/" "_" id ${name})
   set(dir ${CMAKE_SOURCE_DIR}/src/${name})
@@ -16,6 +17,9 @@ function(tidemq_folder name)
   else()
     add_library(${lib} INTERFACE)
     target_link_libraries(${lib} INTERFACE ${ARGN})
+  endif()
+  if(NOT BUILD_TESTS)
+    return()
   endif()
   add_custom_target(${lib}_tests)
   foreach(test ${tests})

@@ -1,0 +1,160 @@
+/* Rules beyond the range of one number: forms of addresses and filters, and keys that only make
+ * sense together. Each rule is a function; the first that fails ends the check. */
+#include "app/config_key.h"
+#include "mqtt/topic.h"
+#include "net/listener.h"
+
+#include <string.h>
+
+static int check_data_dir(const struct config *config, const char **ret_key, struct strbuf *allowed)
+{
+    *ret_key = "data_dir";
+    if (config->data_dir[0] == '\0') {
+        strbuf_add(allowed, "the name of a directory");
+        return ERR_INVALID;
+    }
+    return 0;
+}
+
+static int check_store(const struct config *config, const char **ret_key, struct strbuf *allowed)
+{
+    *ret_key = "store";
+    if (strcmp(config->store, "local") != 0 && strcmp(config->store, "mem") != 0) {
+        strbuf_add(allowed, "local or mem");
+        if (strncmp(config->store, "rocketmq:", 9) == 0) {
+            strbuf_add(allowed, ": the engine for Apache RocketMQ is not part of this version");
+        }
+        return ERR_INVALID;
+    }
+    *ret_key = "meta";
+    if (strcmp(config->meta, "local") != 0) {
+        strbuf_add(allowed, "local");
+        return ERR_INVALID;
+    }
+    return 0;
+}
+
+static int check_retention(const struct config *config, const char **ret_key,
+                           struct strbuf *allowed)
+{
+    *ret_key = "retention.bytes";
+    if (config->retention_bytes / 4 < config->store_segment_size) {
+        strbuf_add(allowed, "at least four times store.segment_size");
+        return ERR_INVALID;
+    }
+    return 0;
+}
+
+static int check_listeners(const struct config *config, const char **ret_key,
+                           struct strbuf *allowed)
+{
+    *ret_key = "listeners";
+    if (config->listeners.count == 0) {
+        strbuf_add(allowed, "a list of at least one URL such as mqtt://127.0.0.1:1883");
+        return ERR_INVALID;
+    }
+    for (size_t i = 0; i < config->listeners.count; i++) {
+        struct listener_url url;
+        struct errmsg why = {0};
+        const char *text = config->listeners.items[i];
+        if (listener_url_parse(text, &url, &why) < 0) {
+            strbuf_addf(allowed, "mqtt://HOST:PORT or mqtt+unix:PATH, and not '%.40s' (%s)", text,
+                        why.text);
+            return ERR_INVALID;
+        }
+    }
+    return 0;
+}
+
+int config_admin_address(const struct config *config, struct listener_url *ret_url)
+{
+    char text[LISTENER_HOST_MAX + 32];
+    struct strbuf url;
+    struct errmsg unused = {0};
+    const char *colon = strrchr(config->admin_listen, ':');
+    if (!colon || colon[1] == '\0' || strchr(colon, ']')) {
+        return ERR_INVALID;
+    }
+    strbuf_init_array(&url, text, sizeof(text));
+    strbuf_addf(&url, "mqtt://%s", config->admin_listen);
+    if (strbuf_err(&url) < 0) {
+        return ERR_INVALID;
+    }
+    return listener_url_parse(text, ret_url, &unused);
+}
+
+static int check_admin(const struct config *config, const char **ret_key, struct strbuf *allowed)
+{
+    struct listener_url url;
+    *ret_key = "admin.listen";
+    if (strcmp(config->admin_listen, "off") != 0 && config_admin_address(config, &url) < 0) {
+        strbuf_add(allowed, "HOST:PORT such as 127.0.0.1:18080, or off");
+        return ERR_INVALID;
+    }
+    return 0;
+}
+
+static int check_deny(const struct config *config, const char **ret_key, struct strbuf *allowed)
+{
+    *ret_key = "topics.deny_subscribe";
+    for (size_t i = 0; i < config->topics_deny_subscribe.count; i++) {
+        const char *text = config->topics_deny_subscribe.items[i];
+        if (topic_filter_check(slice_str(text), TOPIC_NO_LIMIT) < 0) {
+            strbuf_addf(allowed, "a list of topic filters, and '%.40s' is none", text);
+            return ERR_INVALID;
+        }
+    }
+    return 0;
+}
+
+/* Whether nobody but this machine can reach any listener. */
+static bool all_local(const struct config *config)
+{
+    for (size_t i = 0; i < config->listeners.count; i++) {
+        struct listener_url url;
+        struct errmsg unused = {0};
+        if (listener_url_parse(config->listeners.items[i], &url, &unused) < 0 ||
+            !listener_url_is_local(&url)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool config_allows_anonymous(const struct config *config)
+{
+    if (config->auth_anonymous == ANONYMOUS_AUTO) {
+        return config->auth_password_file[0] == '\0' && all_local(config);
+    }
+    return config->auth_anonymous == ANONYMOUS_TRUE;
+}
+
+static int check_access(const struct config *config, const char **ret_key, struct strbuf *allowed)
+{
+    *ret_key = config->auth_anonymous == ANONYMOUS_AUTO ? "listeners" : "auth.anonymous";
+    if (config->auth_password_file[0] != '\0' || config_allows_anonymous(config)) {
+        return 0;
+    }
+    if (config->auth_anonymous == ANONYMOUS_AUTO) {
+        strbuf_add(allowed, "loopback only until auth.password_file names a file of users, or "
+                            "auth.anonymous is true to let everybody in");
+    } else {
+        strbuf_add(allowed, "false only with auth.password_file, or nobody could connect");
+    }
+    return ERR_INVALID;
+}
+
+int config_check(const struct config *config, const char **ret_key, struct strbuf *allowed)
+{
+    typedef int check_fn(const struct config *, const char **, struct strbuf *);
+    static check_fn *const checks[] = {check_data_dir,  check_store, check_retention,
+                                       check_listeners, check_admin, check_deny,
+                                       check_access};
+    for (size_t i = 0; i < ARRAY_COUNT(checks); i++) {
+        const int err = checks[i](config, ret_key, allowed);
+        if (err < 0) {
+            return err;
+        }
+    }
+    return 0;
+}
