@@ -1,0 +1,59 @@
+"""Fixtures of the raw packet tests."""
+
+import itertools
+import os
+
+import pytest
+from wire import V5, V311, Peer
+
+_counter = itertools.count(1)
+
+
+@pytest.fixture(name="open_peer")
+def fixture_open_peer(server):
+    """Opens raw connections to the default server and closes them at the end."""
+    peers = []
+
+    def open_peer(version=V5, to=server):
+        peers.append(Peer(to, version))
+        return peers[-1]
+
+    yield open_peer
+    for peer in peers:
+        peer.close()
+
+
+@pytest.fixture(name="joined")
+def fixture_joined(open_peer):
+    """Opens a connection and takes it through CONNECT and CONNACK."""
+
+    def joined(version=V5, **options):
+        peer = open_peer(version)
+        peer.connect(**options)
+        return peer
+
+    return joined
+
+
+@pytest.fixture(name="version", params=[V311, V5], ids=["3.1.1", "5.0"])
+def fixture_version(request):
+    """Both versions whose packets differ."""
+    return request.param
+
+
+@pytest.fixture(name="topic")
+def fixture_topic():
+    """A first-level topic that no other test uses."""
+    return f"raw-topic-{os.getpid()}-{next(_counter)}"
+
+
+@pytest.fixture(name="second_passes")
+def fixture_second_passes(open_peer):
+    """Waits until the server ends a connection with a keep alive of one second: 1.5 s by its clock."""
+
+    def second_passes():
+        peer = open_peer(V311)
+        peer.connect(keep_alive=1)
+        peer.closed()
+
+    return second_passes
