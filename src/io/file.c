@@ -134,6 +134,7 @@ int file_pwritev_all(int fd, struct iovec *iov, int iov_count, uint64_t offset)
             iov_count--;
         }
         if (put > 0) {
+            ASSERT(iov_count > 0);
             iov->iov_base = (uint8_t *)iov->iov_base + put;
             iov->iov_len -= (size_t)put;
         }
