@@ -2,18 +2,20 @@
 
 #include "mqtt/write.h"
 
-/* Size of the packet with the properties in `which`; sizes of the body and the block to be written.
- */
+/* Size of the packet with the properties in `which`, and of its parts. */
 struct sizes {
     uint64_t packet;
-    uint32_t remaining, props;
+    uint32_t remaining, fixed, props;
 };
 
 static struct sizes sizes_of(const struct enc_parts *parts, uint64_t which)
 {
     struct sizes sizes = {0};
     sizes.props = parts->props ? props_size(parts->props, which) : 0;
-    uint64_t remaining = (uint64_t)parts->fixed_size + parts->tail_size;
+    sizes.fixed = parts->fixed_size;
+    if (parts->code_optional && sizes.props == 0 && parts->fixed[sizes.fixed - 1] == REASON_SUCCESS)
+        sizes.fixed--;
+    uint64_t remaining = (uint64_t)sizes.fixed + parts->tail_size;
     if (parts->props_written || sizes.props > 0)
         remaining += varint_size(sizes.props) + sizes.props;
     sizes.packet = remaining > FRAME_REMAINING_MAX
@@ -43,7 +45,7 @@ int enc_packet(const struct enc_room *to, uint8_t first_byte, const struct enc_p
             return ERR_FULL;
         uint8_t *at = write_u8(to->bytes, first_byte);
         at = write_varint(at, sizes.remaining);
-        at = write_bytes(at, parts->fixed, parts->fixed_size);
+        at = write_bytes(at, parts->fixed, sizes.fixed);
         if (parts->props_written || sizes.props > 0)
             at = write_varint(at, sizes.props);
         if (sizes.props > 0)

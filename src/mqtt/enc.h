@@ -6,6 +6,8 @@
 struct enc_parts {
     const uint8_t *fixed; /* variable header in front of the properties */
     uint32_t fixed_size;
+    bool code_optional;  /* its last byte is a reason code, left out when it is success and nothing
+                            follows */
     const uint8_t *tail; /* payload behind them, or NULL */
     uint32_t tail_size;
     const struct props *props; /* NULL = none */

@@ -1,18 +1,17 @@
 #include "mqtt/enc.h"
 
-/* A packet that is only a reason code and properties, both left out when there is nothing to say.
- */
+/* A reason code and properties, both left out when there is nothing to say. */
 static int outcome_encode(const struct enc_room *to, uint8_t packet_type, uint8_t reason,
                           const struct props *props)
 {
     if (to->version < MQTT_V5)
         return ERR_INVALID;
-    const bool with_props = props && props->has != 0;
     const uint8_t code = reason_fit(reason, packet_type);
     const struct enc_parts parts = {
         .fixed = &code,
-        .fixed_size = code != REASON_SUCCESS || with_props ? 1 : 0,
-        .props = with_props ? props : NULL,
+        .fixed_size = 1,
+        .code_optional = true,
+        .props = props,
     };
     return enc_packet(to, (uint8_t)(packet_type << 4), &parts);
 }
