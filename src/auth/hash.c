@@ -1,7 +1,8 @@
 /* Four families of hashes. libsodium has no PBKDF2, so that one comes from GnuTLS.
  *
  * mosquitto writes `$6$salt$hash` with both parts in base64 of the raw bytes, which looks like
- * SHA-crypt but is a single SHA-512 over password and salt; only its hash is 64 bytes in padded base64.
+ * SHA-crypt but is a single SHA-512 over password and salt; only its hash is 64 bytes in padded
+ * base64.
  */
 #include "auth/hash.h"
 
@@ -15,7 +16,7 @@
 #include <string.h>
 
 enum {
-    RAW_MAX = 128,            /* bytes of a salt or hash */
+    RAW_MAX = 128, /* bytes of a salt or hash */
     SHA512_SIZE = 64,
     ITERATIONS_MAX = 10000000,
     /* Enough against guessing from a stolen file, and a worker's burst stays small. */
@@ -63,8 +64,7 @@ static bool mosquitto_verify(const struct mosquitto_hash *known, struct slice pa
 {
     uint8_t made[RAW_MAX];
     if (known->is_pbkdf2) {
-        const gnutls_datum_t key = {.data = (unsigned char *)password.bytes,
-                                    .size = password.size};
+        const gnutls_datum_t key = {.data = (unsigned char *)password.bytes, .size = password.size};
         const gnutls_datum_t salt = {.data = (unsigned char *)known->salt,
                                      .size = (unsigned)known->salt_size};
         if (gnutls_pbkdf2(GNUTLS_MAC_SHA512, &key, &salt, known->iterations, made,

@@ -1,8 +1,8 @@
 /* The users of a password file in a hash table; each check is a job for the worker pool.
  *
  * A job holds copies of the hash and the password, never the table, so the authenticator can be
- * replaced while jobs run. A user that does not exist costs the verification of another user's hash,
- * so that the time of an answer does not tell which names exist.
+ * replaced while jobs run. A user that does not exist costs the verification of another user's
+ * hash, so that the time of an answer does not tell which names exist.
  */
 #include "auth/password.h"
 
@@ -53,8 +53,8 @@ static bool user_matches(const struct hashnode *node, const void *key)
 
 static struct user *find_user(const struct password *password, struct slice name)
 {
-    struct hashnode *node = hashmap_find(&password->users, hash_bytes(name.bytes, name.size),
-                                         user_matches, &name);
+    struct hashnode *node =
+        hashmap_find(&password->users, hash_bytes(name.bytes, name.size), user_matches, &name);
     return node ? CONTAINER_OF(node, struct user, node) : NULL;
 }
 

@@ -2,8 +2,9 @@
  *
  * Hashes: argon2id (what password_file_set writes), mosquitto_passwd's `$7$` (PBKDF2-HMAC-SHA512)
  * and `$6$` (salted SHA-512), and what libcrypt knows by a `$`: bcrypt `$2b$`, SHA-crypt `$5$` and
- * `$6$`, yescrypt `$y$`. Empty lines and lines that begin with '#' are skipped. A user named twice is
- * an error. The file is read once, at the start, and again only when a new authenticator is made from it.
+ * `$6$`, yescrypt `$y$`. Empty lines and lines that begin with '#' are skipped. A user named twice
+ * is an error. The file is read once, at the start, and again only when a new authenticator is made
+ * from it.
  */
 #pragma once
 
@@ -16,8 +17,8 @@ struct password_config {
     struct mailbox *mailbox;
 };
 
-/* Reads the file (blocking) and checks the form of every line. Returns 0, ERR_INVALID with the line's
- * number in reterr, ERR_FULL (larger than 64 MiB), ERR_NOMEM or -errno. */
+/* Reads the file (blocking) and checks the form of every line. Returns 0, ERR_INVALID with the
+ * line's number in reterr, ERR_FULL (larger than 64 MiB), ERR_NOMEM or -errno. */
 MUST_CHECK int password_new(const struct password_config *config,
                             struct authenticator **ret_authenticator, struct errmsg *reterr);
 

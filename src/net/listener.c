@@ -274,8 +274,8 @@ static void on_incoming(struct io_watch *watch, unsigned events)
     for (int i = 0; i < ACCEPT_BATCH; i++) {
         struct sockaddr_storage address = {0};
         socklen_t size = sizeof address;
-        const int fd = accept4(watch->fd, (struct sockaddr *)&address, &size,
-                               SOCK_NONBLOCK | SOCK_CLOEXEC);
+        const int fd =
+            accept4(watch->fd, (struct sockaddr *)&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
             const int err = errno;
             if (err == EMFILE || err == ENFILE || err == ENOBUFS || err == ENOMEM)
@@ -404,8 +404,7 @@ static int bind_unix(struct listener *listener, int fd)
             err = bind(fd, (struct sockaddr *)&address, sizeof address) < 0 ? -errno : 0;
     }
     struct stat info;
-    if (err == 0 &&
-        (chmod(address.sun_path, 0660) < 0 || lstat(address.sun_path, &info) < 0))
+    if (err == 0 && (chmod(address.sun_path, 0660) < 0 || lstat(address.sun_path, &info) < 0))
         err = -errno;
     if (err == 0) {
         listener->path_dev = info.st_dev;
@@ -439,8 +438,8 @@ int listener_new(const struct listener_url *url, const struct listener_config *c
     listener->config = *config;
     listener->url = *url;
     listener->resume.on_due = on_resume;
-    const int err = url->kind == LISTENER_UNIX ? open_unix(listener, reterr)
-                                               : open_tcp(listener, reterr);
+    const int err =
+        url->kind == LISTENER_UNIX ? open_unix(listener, reterr) : open_tcp(listener, reterr);
     if (err < 0) {
         (void)listener_free(listener);
         return err;

@@ -5,8 +5,8 @@
  * and QUIC are stages of their own later.
  *
  * Readiness travels upwards through on_ready, interest downwards through stream_want. Readiness is
- * level-triggered: it is reported again in the next iteration while it lasts. A stage that holds decoded
- * bytes reports IO_READ although its descriptor is silent.
+ * level-triggered: it is reported again in the next iteration while it lasts. A stage that holds
+ * decoded bytes reports IO_READ although its descriptor is silent.
  *
  * Thread: owner loop.
  */
@@ -25,7 +25,8 @@ struct stream_ops {
     const char *name;
     /* Reads at most `size` bytes. Returns how many; 0 at the end; ERR_AGAIN; or -errno. */
     ssize_t (*read)(struct stream *stream, void *bytes, size_t size);
-    /* Writes from `iov`, which stays as it is. Returns how many bytes were taken, ERR_AGAIN, -errno. */
+    /* Writes from `iov`, which stays as it is. Returns how many bytes were taken, ERR_AGAIN,
+     * -errno. */
     ssize_t (*writev)(struct stream *stream, const struct iovec *iov, int iov_count);
     /* Asks for IO_READ and IO_WRITE readiness. Returns 0 or -errno. */
     int (*want)(struct stream *stream, unsigned events);

@@ -1,7 +1,7 @@
 /* The socket stage: one read or sendmsg per call.
  *
- * The descriptor is registered with epoll at the first interest and stays so; an interest that did
- * not change costs nothing. SO_KEEPALIVE stays off: MQTT has its own keep alive.
+ * An interest that did not change costs no system call. SO_KEEPALIVE stays off: MQTT has its own
+ * keep alive.
  */
 #include "net/tcp.h"
 
@@ -40,8 +40,7 @@ static ssize_t tcp_read(struct stream *stream, void *bytes, size_t size)
 static ssize_t tcp_writev(struct stream *stream, const struct iovec *iov, int iov_count)
 {
     const struct tcp *tcp = CONTAINER_OF(stream, struct tcp, stream);
-    const struct msghdr message = {.msg_iov = (struct iovec *)iov,
-                                   .msg_iovlen = (size_t)iov_count};
+    const struct msghdr message = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)iov_count};
     ssize_t n;
     do {
         n = sendmsg(tcp->watch.fd, &message, MSG_NOSIGNAL);
@@ -49,15 +48,22 @@ static ssize_t tcp_writev(struct stream *stream, const struct iovec *iov, int io
     return result(n);
 }
 
+/* Without any interest the descriptor leaves epoll altogether: a hang-up, which cannot be masked,
+ * would be reported again and again to a user who does not want to read at present. */
 static int tcp_want(struct stream *stream, unsigned events)
 {
     struct tcp *tcp = CONTAINER_OF(stream, struct tcp, stream);
-    if (!tcp->watched) {
+    if (tcp->watched && events == 0) {
+        io_watch_stop(tcp->loop, &tcp->watch);
+        tcp->watched = false;
+    } else if (tcp->watched) {
+        return io_watch_change(tcp->loop, &tcp->watch, events);
+    } else if (events != 0) {
         const int err = io_watch_start(tcp->loop, &tcp->watch, events);
         tcp->watched = err == 0;
         return err;
     }
-    return tcp->watch.events == events ? 0 : io_watch_change(tcp->loop, &tcp->watch, events);
+    return 0;
 }
 
 static void tcp_shutdown(struct stream *stream)

@@ -3,6 +3,6 @@
 
 #include "net/stream.h"
 
-/* Takes over `fd` (accepted, non-blocking) and returns its stage; sets TCP_NODELAY where it applies.
- * Nothing is watched before stream_want. Thread: the loop's. */
+/* Takes over `fd` (accepted, non-blocking) and returns its stage; sets TCP_NODELAY where it
+ * applies. Nothing is watched before stream_want. Thread: the loop's. */
 struct stream *tcp_new(struct loop *loop, int fd);

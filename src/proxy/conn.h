@@ -1,0 +1,150 @@
+/* Conn: one network connection: its stream, its state, its input and output.
+ *
+ *   NEW ──CONNECT──▶ AUTH ──allowed──▶ CONNECTING ──CONNACK──▶ OPEN
+ *    └───────┬────────┴────────┬────────────┴──────────────────┤
+ *            ▼                 ▼                               ▼
+ *         CLOSING (output goes out) ──▶ LINGERING (for the client to close) ──▶ DEAD
+ *
+ * The core may call back from inside a call into it. Such a callback only appends output and marks:
+ * an error it meets becomes FAILING and is acted upon in conn_work. conn_work runs at the end of
+ * the iteration in which anything happened; there the output is written, once, and a DEAD conn is
+ * freed.
+ *
+ * Reading stops in three cases: the state does not allow packets; output is above its limit;
+ * `holds` is not empty. Interest in reading is withdrawn only when readiness comes while it stops,
+ * so a short stop costs no system call.
+ *
+ * Invariants: link_connect is called at most once; link_lost exactly once unless the core detached
+ * the link itself; `input` holds undecoded bytes only, and none while the conn is idle.
+ *
+ * Private to proxy/. Thread: owner loop.
+ */
+#pragma once
+
+#include "broker/link.h"
+#include "mqtt/encode.h"
+#include "net/stream.h"
+#include "proxy/alias.h"
+#include "proxy/outbuf.h"
+#include "proxy/proxy.h"
+
+#define INPUT_SCRATCH_SIZE    (64u * 1024)
+#define CONNECT_PACKET_MAX    (128u * 1024) /* nobody has been authenticated by then */
+#define CONN_PAYLOAD_KEPT_MIN (8u * 1024)   /* payloads from here on are referenced, not copied */
+
+enum conn_state {
+    CONN_NEW,
+    CONN_AUTH,
+    CONN_CONNECTING,
+    CONN_OPEN,
+    CONN_FAILING,
+    CONN_CLOSING,
+    CONN_LINGERING,
+    CONN_DEAD,
+};
+
+enum conn_hold {
+    HOLD_STORE = 1,   /* a PUBLISH is next and the store takes none */
+    HOLD_RECEIVE = 2, /* 3.x: too many publishes without an answer */
+    HOLD_OUTPUT = 4,  /* the client does not read what it caused */
+};
+
+/* Bytes received and not decoded yet. */
+struct input {
+    uint8_t *bytes; /* NULL when empty */
+    uint32_t size, room;
+    uint32_t wanted; /* size of the packet at the front, 0 while not known */
+    bool held;       /* decoding stopped before the bytes were used up */
+};
+
+struct conn {
+    struct link link;
+    struct proxy *proxy;
+    struct list node; /* proxy->conns */
+    struct stream *stream;
+    struct deferred work;
+    struct timer timer; /* what it is for depends on the state */
+
+    uint8_t state;       /* enum conn_state */
+    uint8_t holds;       /* enum conn_hold */
+    bool linked;         /* the core knows the link and expects link_lost */
+    bool welcomed;       /* CONNACK said yes */
+    bool working;        /* inside conn_work */
+    bool broken;         /* out of memory in the middle of a packet: nothing can follow */
+    bool read_unwanted;  /* readiness came while reading was stopped */
+    bool core_waits;     /* publish said ERR_AGAIN; link_writable is owed */
+    bool write_stuck;    /* the stream took less than it was given */
+    bool close_at_once;  /* CLOSING: no lingering, the client has said goodbye */
+    bool problem_info;   /* reason strings are welcome */
+    uint8_t fail_reason; /* with FAILING */
+
+    uint16_t keep_alive_s; /* that counts; 0 = none */
+    uint16_t keep_alive_asked_s;
+    uint32_t session_expiry_asked_s;
+    uint32_t packet_max; /* the client's Maximum Packet Size; 0 = none */
+    uint64_t heard_ms;   /* when bytes came last */
+
+    struct input input;
+    struct outbuf out;
+    struct alias_table alias_in, alias_out;
+    struct auth_call *auth_call; /* with AUTH, until answered */
+    struct slice connect_body;   /* with AUTH: a copy, owned */
+    uint8_t *username;           /* what link.username points to */
+};
+
+/* --- conn.c: life ----------------------------------------------------------------------------- */
+
+/* Takes over the stream. */
+struct conn *conn_new(struct proxy *proxy, struct stream *stream, const char *address);
+/* Frees at once; tells the core when it does not know yet. */
+struct conn *conn_free(struct conn *conn);
+/* Asks for conn_work at the end of the iteration. */
+void conn_schedule(struct conn *conn);
+/* true while packets are to be decoded. */
+bool conn_is_readable(const struct conn *conn);
+void conn_hold(struct conn *conn, enum conn_hold hold);
+/* Lets a conn that is held go on; harmless on others. */
+void conn_release(struct conn *conn, enum conn_hold hold);
+
+/* The stream has ended or failed: no more words. */
+void conn_lost(struct conn *conn);
+/* Closes because of `reason`: DISCONNECT for MQTT 5 (a CONNACK before the session is there),
+ * link_lost. Not from inside a callback of the core. detail: for the log and the reason string. */
+void conn_fail(struct conn *conn, uint8_t reason, const char *detail);
+/* The same from inside a callback of the core. */
+void conn_fail_later(struct conn *conn, uint8_t reason);
+/* Writes what is buffered, then closes. The core must have detached the link. */
+void conn_close(struct conn *conn);
+/* CONNACK has been sent: packets may follow, keep alive counts. */
+void conn_open(struct conn *conn);
+
+/* --- input.c ------------------------------------------------------------------------------------
+ */
+
+/* Reads once and decodes. Not while `held`. */
+void input_read(struct conn *conn);
+/* Decodes what was held back. */
+void input_resume(struct conn *conn);
+void input_clear(struct conn *conn);
+
+/* --- one packet each: on_x.c --------------------------------------------------------------------
+ */
+
+void on_connect(struct conn *conn, struct slice body);
+void on_publish(struct conn *conn, struct slice body, uint8_t flags);
+void on_ack(struct conn *conn, uint8_t packet_type, struct slice body);
+void on_subscribe(struct conn *conn, struct slice body);
+void on_unsubscribe(struct conn *conn, struct slice body);
+void on_pingreq(struct conn *conn, struct slice body);
+void on_disconnect(struct conn *conn, struct slice body);
+void on_auth(struct conn *conn, struct slice body);
+
+/* --- send.c -------------------------------------------------------------------------------------
+ */
+
+extern const struct link_ops send_link_ops;
+
+/* A refusal before the core was asked. reason_string: may be NULL. */
+void send_refusal(struct conn *conn, uint8_t reason, const char *reason_string);
+void send_disconnect(struct conn *conn, uint8_t reason, const char *reason_string);
+void send_pingresp(struct conn *conn);

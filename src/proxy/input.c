@@ -1,0 +1,221 @@
+/* Receiving: one large read into a buffer that all conns of the loop share, then every packet in
+ * it.
+ *
+ * What is left of an incomplete packet is copied aside into memory of the conn's own, so an idle
+ * conn has none. A packet larger than half the shared buffer is gathered there directly, in memory
+ * that grows as its bytes arrive: announcing a large packet costs nothing but a close.
+ */
+#include "proxy/proxy_priv.h"
+
+#include "base/mem.h"
+
+#include <string.h>
+
+enum { ROOM_MIN = 128 };
+
+void input_clear(struct conn *conn)
+{
+    struct input *in = &conn->input;
+    if (in->bytes) {
+        budget_give(&conn->proxy->budget, in->room);
+        mem_free(in->bytes);
+    }
+    *in = (struct input){0};
+}
+
+/* Makes room for at least `size` bytes. */
+static int ensure_room(struct conn *conn, uint32_t size)
+{
+    struct input *in = &conn->input;
+    if (size <= in->room)
+        return 0;
+    struct budget *budget = &conn->proxy->budget;
+    const uint32_t room = MAX(size, ROOM_MIN), more = room - in->room;
+    if (!budget_take(budget, more))
+        return ERR_NOMEM;
+    uint8_t *bytes = mem_try_realloc(in->bytes, room);
+    if (!bytes) {
+        budget_give(budget, more);
+        return ERR_NOMEM;
+    }
+    in->bytes = bytes;
+    in->room = room;
+    return 0;
+}
+
+/* Sets aside what was not decoded; `bytes` may lie in the input already, and has room there then.
+ */
+static void keep(struct conn *conn, const uint8_t *bytes, uint32_t size)
+{
+    struct input *in = &conn->input;
+    if (size == 0 || conn->state >= CONN_FAILING) {
+        input_clear(conn);
+        return;
+    }
+    if (ensure_room(conn, size) < 0) {
+        input_clear(conn);
+        conn_fail(conn, REASON_QUOTA_EXCEEDED, "memory.limit is reached");
+        return;
+    }
+    memmove(in->bytes, bytes, size);
+    in->size = size;
+}
+
+static uint32_t packet_max(const struct conn *conn)
+{
+    const uint32_t max = MAX(conn->proxy->config.packet_max, 16u);
+    return conn->state == CONN_NEW ? MIN(max, CONNECT_PACKET_MAX) : max;
+}
+
+static void fail_frame(struct conn *conn, int err)
+{
+    if (err == ERR_FULL) /* [MQTT5-3.2.2-15] */
+        conn_fail(conn, REASON_PACKET_TOO_LARGE, "limits.max_packet_size is exceeded");
+    else if (err == ERR_PROTOCOL)
+        conn_fail(conn, REASON_PROTOCOL_ERROR, "the first packet was not CONNECT");
+    else
+        conn_fail(conn, REASON_MALFORMED, NULL);
+}
+
+static void dispatch(struct conn *conn, const struct frame_head *head, struct slice body)
+{
+    switch (head->type) {
+    case PACKET_CONNECT:
+        on_connect(conn, body);
+        return;
+    case PACKET_PUBLISH:
+        on_publish(conn, body, head->flags);
+        return;
+    case PACKET_PUBACK:
+    case PACKET_PUBREC:
+    case PACKET_PUBREL:
+    case PACKET_PUBCOMP:
+        on_ack(conn, head->type, body);
+        return;
+    case PACKET_SUBSCRIBE:
+        on_subscribe(conn, body);
+        return;
+    case PACKET_UNSUBSCRIBE:
+        on_unsubscribe(conn, body);
+        return;
+    case PACKET_PINGREQ:
+        on_pingreq(conn, body);
+        return;
+    case PACKET_DISCONNECT:
+        on_disconnect(conn, body);
+        return;
+    case PACKET_AUTH:
+        on_auth(conn, body);
+        return;
+    default: /* CONNACK, SUBACK, UNSUBACK, PINGRESP: only servers send them */
+        conn_fail(conn, REASON_PROTOCOL_ERROR, "a packet that only servers send");
+    }
+}
+
+/* Decodes packets while the conn takes them. Returns the bytes used; sets input.wanted and .held.
+ */
+static uint32_t decode(struct conn *conn, const uint8_t *bytes, uint32_t size)
+{
+    struct proxy *proxy = conn->proxy;
+    uint32_t used = 0;
+    conn->input.wanted = 0;
+    conn->input.held = false;
+    while (conn_is_readable(conn)) {
+        struct frame_head head;
+        const uint8_t version = conn->state == CONN_NEW ? 0 : conn->link.version;
+        const int err = frame_parse(bytes + used, size - used, packet_max(conn), version, &head);
+        if (err == ERR_AGAIN)
+            return used;
+        if (err < 0) {
+            fail_frame(conn, err);
+            return size;
+        }
+        const uint32_t total = head.head_size + head.remaining_size;
+        if (size - used < total) {
+            conn->input.wanted = total;
+            return used;
+        }
+        if (head.type == PACKET_PUBLISH && proxy->paused) {
+            conn_hold(conn, HOLD_STORE);
+            break;
+        }
+        proxy->counts.packets_received++;
+        dispatch(conn, &head, slice_of(bytes + used + head.head_size, head.remaining_size));
+        used += total;
+        if (conn->out.size > proxy->config.output_max)
+            conn_hold(conn, HOLD_OUTPUT);
+    }
+    conn->input.held = used < size;
+    return used;
+}
+
+/* Makes room for the next bytes of a large packet: twice as much each time, never more than it
+ * takes.
+ */
+static int grow(struct conn *conn)
+{
+    struct input *in = &conn->input;
+    if (in->size < in->room)
+        return 0;
+    const uint64_t twice = MAX((uint64_t)in->room * 2, INPUT_SCRATCH_SIZE);
+    return ensure_room(conn, (uint32_t)MIN(twice, in->wanted));
+}
+
+/* Sorts out what stream_read returned. true: bytes came. */
+static bool received(struct conn *conn, ssize_t n)
+{
+    if (n == (ssize_t)ERR_AGAIN)
+        return false;
+    if (n <= 0) {
+        conn_lost(conn);
+        return false;
+    }
+    conn->heard_ms = timer_set_now_ms(conn->proxy->timers);
+    conn->proxy->counts.bytes_received += n;
+    return true;
+}
+
+static void read_large(struct conn *conn)
+{
+    struct input *in = &conn->input;
+    if (grow(conn) < 0) {
+        conn_fail(conn, REASON_QUOTA_EXCEEDED, "memory.limit is reached");
+        return;
+    }
+    const uint32_t room = MIN(in->room, in->wanted) - in->size;
+    const ssize_t n = stream_read(conn->stream, in->bytes + in->size, room);
+    if (!received(conn, n))
+        return;
+    in->size += (uint32_t)n;
+    if (in->size == in->wanted)
+        input_resume(conn);
+}
+
+void input_read(struct conn *conn)
+{
+    struct input *in = &conn->input;
+    ASSERT(!in->held);
+    if (in->wanted > INPUT_SCRATCH_SIZE / 2) {
+        read_large(conn);
+        return;
+    }
+    uint8_t *scratch = conn->proxy->scratch;
+    const uint32_t before = in->size;
+    ASSERT(before < INPUT_SCRATCH_SIZE);
+    const ssize_t n = stream_read(conn->stream, scratch + before, INPUT_SCRATCH_SIZE - before);
+    if (!received(conn, n))
+        return;
+    if (before > 0)
+        memcpy(scratch, in->bytes, before);
+    const uint32_t size = before + (uint32_t)n;
+    const uint32_t used = decode(conn, scratch, size);
+    keep(conn, scratch + used, size - used);
+}
+
+void input_resume(struct conn *conn)
+{
+    struct input *in = &conn->input;
+    const uint32_t size = in->size;
+    const uint32_t used = decode(conn, in->bytes, size);
+    keep(conn, in->bytes + used, size - used);
+}

@@ -1,0 +1,150 @@
+/* CONNECT: limits and capabilities of both sides, then the authenticator, then the core.
+ *
+ * An answer of the authenticator may come later; until then the packet's body is kept as a copy and
+ * decoded again, so that no field of it needs a life of its own.
+ */
+#include "proxy/proxy_priv.h"
+
+#include "base/mem.h"
+
+/* Takes what the packet says about the connection itself. */
+static void take_options(struct conn *conn, const struct packet_connect *packet)
+{
+    const struct proxy_config *config = &conn->proxy->config;
+    const struct props *props = &packet->props;
+    const bool v5 = packet->version >= MQTT_V5;
+    conn->link.receive_max = UINT16_MAX; /* [MQTT5-3.1.2.11.3] */
+    conn->problem_info = true;
+    conn->keep_alive_asked_s = packet->keep_alive_s;
+    conn->keep_alive_s = packet->keep_alive_s;
+    const uint16_t most = config->keep_alive_max_s;
+    if (most > 0 && (packet->keep_alive_s == 0 || packet->keep_alive_s > most))
+        conn->keep_alive_s = most; /* v5 clients are told: [MQTT5-3.2.2-21] */
+    if (!v5)
+        return;
+    if (PROPS_HAS(props, PROP_RECEIVE_MAX))
+        conn->link.receive_max = (uint16_t)props->receive_max;
+    if (PROPS_HAS(props, PROP_MAX_PACKET))
+        conn->packet_max = props->max_packet_size;
+    if (PROPS_HAS(props, PROP_REQUEST_PROBLEM))
+        conn->problem_info = props->request_problem != 0;
+    conn->session_expiry_asked_s = props->session_expiry_s;
+    conn->alias_in.max = config->topic_alias_max;
+    conn->alias_out.max = (uint16_t)MIN(props->topic_alias_max, config->topic_alias_out_max);
+}
+
+static bool keep_username(struct conn *conn, struct slice username)
+{
+    if (username.size == 0)
+        return true;
+    conn->username = (uint8_t *)mem_try_copy(username.bytes, username.size);
+    if (!conn->username)
+        return false;
+    conn->link.username = slice_of(conn->username, username.size);
+    return true;
+}
+
+static void enter_core(struct conn *conn, const struct packet_connect *packet)
+{
+    if (!keep_username(conn, packet->username)) {
+        send_refusal(conn, REASON_SERVER_BUSY, NULL);
+        return;
+    }
+    conn->state = CONN_CONNECTING;
+    conn->linked = true;
+    const struct link_connect req = {.packet = packet, .keep_alive_s = conn->keep_alive_s};
+    link_connect(conn->proxy->deps.broker, &conn->link, &req);
+}
+
+static void refuse(struct conn *conn, enum auth_result result)
+{
+    switch (result) {
+    case AUTH_BAD_CREDENTIALS: /* [MQTT5-3.1.4-2] */
+        send_refusal(conn, REASON_BAD_CREDENTIALS, NULL);
+        return;
+    case AUTH_BUSY:
+        send_refusal(conn, REASON_SERVER_BUSY, "too many connections are being checked");
+        return;
+    case AUTH_NOT_AUTHORIZED:
+        send_refusal(conn, REASON_NOT_AUTHORIZED, "a user name and a password are needed");
+        return;
+    case AUTH_PENDING:
+    case AUTH_ALLOWED:
+        break;
+    }
+    ASSERT(!"a refusal has a reason");
+}
+
+static void on_authenticated(void *data, enum auth_result result)
+{
+    struct conn *conn = data;
+    ASSERT(conn->state == CONN_AUTH);
+    conn->auth_call = NULL;
+    if (result != AUTH_ALLOWED) {
+        refuse(conn, result);
+        return;
+    }
+    struct packet_connect packet;
+    uint8_t reason = 0;
+    const int err = dec_connect(conn->connect_body, &packet, &reason);
+    ASSERT(err == 0); /* it was valid before */
+    enter_core(conn, &packet);
+    mem_free((void *)conn->connect_body.bytes);
+    conn->connect_body = slice_of(NULL, 0);
+}
+
+static void authenticate(struct conn *conn, const struct packet_connect *packet, struct slice body)
+{
+    const struct auth_credentials credentials = {
+        .client_id = packet->client_id,
+        .username = packet->username,
+        .password = packet->password,
+        .has_username = packet->has_username,
+        .has_password = packet->has_password,
+    };
+    const enum auth_result result = auth_connect(conn->proxy->deps.auth, &credentials,
+                                                 on_authenticated, conn, &conn->auth_call);
+    if (result == AUTH_ALLOWED) {
+        enter_core(conn, packet);
+    } else if (result != AUTH_PENDING) {
+        refuse(conn, result);
+    } else {
+        conn->state = CONN_AUTH;
+        uint8_t *copy = (uint8_t *)mem_try_copy(body.bytes, body.size);
+        if (copy) {
+            conn->connect_body = slice_of(copy, body.size);
+            return;
+        }
+        auth_cancel(TAKE(conn->auth_call));
+        refuse(conn, AUTH_BUSY);
+    }
+}
+
+void on_connect(struct conn *conn, struct slice body)
+{
+    if (conn->state != CONN_NEW) { /* [MQTT3-3.1.0-2] [MQTT5-3.1.0-2] */
+        conn_fail(conn, REASON_PROTOCOL_ERROR, "a second CONNECT");
+        return;
+    }
+    timer_stop(conn->proxy->timers, &conn->timer);
+    struct packet_connect packet;
+    uint8_t reason = 0;
+    const int err = dec_connect(body, &packet, &reason);
+    conn->link.version = packet.version;
+    if (err < 0 && packet.version == 0) { /* not MQTT at all: [MQTT3-3.1.2-1] [MQTT5-3.1.2-1] */
+        conn_fail(conn, reason, "not an MQTT client");
+        return;
+    }
+    if (err < 0) { /* [MQTT3-3.1.2-2] [MQTT5-3.1.2-2] [MQTT5-3.1.4-1] */
+        metric_add(&conn->proxy->deps.metrics->protocol_errors, 1);
+        conn->problem_info = true;
+        send_refusal(conn, reason, NULL);
+        return;
+    }
+    take_options(conn, &packet);
+    if (PROPS_HAS(&packet.props, PROP_AUTH_METHOD)) { /* [MQTT5-4.12.0-1] */
+        send_refusal(conn, REASON_BAD_AUTH_METHOD, "no authentication methods are supported");
+        return;
+    }
+    authenticate(conn, &packet, body);
+}

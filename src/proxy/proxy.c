@@ -1,0 +1,211 @@
+#include "proxy/proxy_priv.h"
+
+#include "base/mem.h"
+#include "net/tcp.h"
+
+#include <string.h>
+#include <unistd.h>
+
+enum { POOL_CHUNKS_MAX = 4096 }; /* 16 MiB of chunks kept for reuse */
+
+struct proxy_listener {
+    struct list node;
+    char *url;
+    struct listener *listener;
+};
+
+void proxy_config_default(struct proxy_config *config)
+{
+    *config = (struct proxy_config){
+        .connections_max = 1000000,
+        .connect_timeout_ms = 10000,
+        .packet_max = 1024 * 1024,
+        .output_max = 256 * 1024,
+        .memory_max = 256u * 1024 * 1024,
+        .receive_max = 1024,
+        .topic_alias_max = 16,
+        .topic_alias_out_max = 16,
+    };
+}
+
+int proxy_new(const struct proxy_config *config, const struct proxy_deps *deps,
+              struct proxy **ret_proxy, struct errmsg *reterr)
+{
+    struct proxy *proxy = mem_try_alloc(sizeof *proxy);
+    if (!proxy) {
+        errmsg_wrap(reterr, "could not start the proxy: %s", err_text(ERR_NOMEM));
+        return ERR_NOMEM;
+    }
+    memset(proxy, 0, sizeof *proxy);
+    proxy->config = *config;
+    proxy->deps = *deps;
+    proxy->timers = loop_timers(deps->loop);
+    list_init(&proxy->listeners);
+    list_init(&proxy->conns);
+    proxy->budget = (struct budget){.max = config->memory_max, .metrics = deps->metrics};
+    out_pool_init(&proxy->pool, &proxy->budget, POOL_CHUNKS_MAX);
+    *ret_proxy = proxy;
+    return 0;
+}
+
+void proxy_configure(struct proxy *proxy, const struct proxy_config *config)
+{
+    proxy->config = *config;
+    proxy->budget.max = config->memory_max;
+}
+
+/* --- listeners ------------------------------------------------------------------------------- */
+
+static void on_accept(void *data, int fd, const char *address)
+{
+    struct proxy *proxy = data;
+    struct metrics *metrics = proxy->deps.metrics;
+    if (proxy->conn_count >= proxy->config.connections_max) {
+        metric_add(&metrics->connections_refused, 1);
+        log_write(proxy->deps.log, LOG_WARN, "conn",
+                  "refused the connection from %s: limits.max_connections (%u) is reached", address,
+                  proxy->config.connections_max);
+        (void)close(fd);
+        return;
+    }
+    struct conn *conn = conn_new(proxy, tcp_new(proxy->deps.loop, fd), address);
+    list_push_back(&proxy->conns, &conn->node);
+    proxy->conn_count++;
+    metric_add(&metrics->connections_opened, 1);
+    metric_add(&metrics->connections, 1);
+}
+
+int proxy_listen(struct proxy *proxy, const char *url, struct errmsg *reterr)
+{
+    struct listener_url parsed;
+    const struct listener_config config = {
+        .loop = proxy->deps.loop,
+        .log = proxy->deps.log,
+        .backlog = proxy->config.backlog,
+        .on_accept = on_accept,
+        .data = proxy,
+    };
+    struct listener *listener = NULL;
+    int err = listener_url_parse(url, &parsed, reterr);
+    if (err == 0)
+        err = listener_new(&parsed, &config, &listener, reterr);
+    if (err < 0)
+        return err;
+    struct proxy_listener *added = mem_new(sizeof *added);
+    added->url = mem_strdup(url);
+    added->listener = listener;
+    list_push_back(&proxy->listeners, &added->node);
+    return 0;
+}
+
+static void listener_close(struct proxy_listener *it)
+{
+    list_remove(&it->node);
+    (void)listener_free(it->listener);
+    mem_free(it->url);
+    mem_free(it);
+}
+
+static void close_listeners(struct proxy *proxy)
+{
+    list_each_safe (it, &proxy->listeners)
+        listener_close(CONTAINER_OF(it, struct proxy_listener, node));
+}
+
+int proxy_unlisten(struct proxy *proxy, const char *url)
+{
+    list_each (it, &proxy->listeners) {
+        struct proxy_listener *listener = CONTAINER_OF(it, struct proxy_listener, node);
+        if (strcmp(listener->url, url) == 0) {
+            listener_close(listener);
+            return 0;
+        }
+    }
+    return ERR_NOTFOUND;
+}
+
+void proxy_listeners(const struct proxy *proxy, proxy_listener_fn *each, void *data)
+{
+    list_each (it, &proxy->listeners) {
+        const struct proxy_listener *listener = CONTAINER_OF(it, struct proxy_listener, node);
+        each(data, listener->url, listener_bound(listener->listener));
+    }
+}
+
+uint16_t proxy_port(const struct proxy *proxy)
+{
+    const struct proxy_listener *first = LIST_FIRST(&proxy->listeners, struct proxy_listener, node);
+    return first ? listener_port(first->listener) : 0;
+}
+
+/* --- all conns -------------------------------------------------------------------------------- */
+
+void proxy_pause(struct proxy *proxy, bool paused)
+{
+    proxy->paused = paused;
+    if (paused)
+        return;
+    list_each (it, &proxy->conns)
+        conn_release(CONTAINER_OF(it, struct conn, node), HOLD_STORE);
+}
+
+uint32_t proxy_connections(const struct proxy *proxy)
+{
+    return proxy->conn_count;
+}
+
+void proxy_flush_counts(struct proxy *proxy)
+{
+    struct proxy_counts *counts = &proxy->counts;
+    struct metrics *metrics = proxy->deps.metrics;
+    metric_add(&metrics->packets_received, counts->packets_received);
+    metric_add(&metrics->packets_sent, counts->packets_sent);
+    metric_add(&metrics->publish_received, counts->publish_received);
+    metric_add(&metrics->publish_sent, counts->publish_sent);
+    metric_add(&metrics->bytes_received, counts->bytes_received);
+    metric_add(&metrics->bytes_sent, counts->bytes_sent);
+    *counts = (struct proxy_counts){0};
+}
+
+static void end_drain(struct proxy *proxy)
+{
+    void (*drained)(void *data) = TAKE(proxy->drained);
+    if (drained)
+        drained(proxy->drained_data);
+}
+
+void proxy_conn_gone(struct proxy *proxy)
+{
+    ASSERT(proxy->conn_count > 0);
+    proxy->conn_count--;
+    metric_add(&proxy->deps.metrics->connections, -1);
+    if (proxy->draining && proxy->conn_count == 0)
+        end_drain(proxy);
+}
+
+void proxy_drain(struct proxy *proxy, void (*done)(void *data), void *data)
+{
+    ASSERT(!proxy->draining);
+    proxy->draining = true;
+    proxy->drained = done;
+    proxy->drained_data = data;
+    close_listeners(proxy);
+    list_each (it, &proxy->conns)
+        conn_fail(CONTAINER_OF(it, struct conn, node), REASON_SHUTTING_DOWN, NULL);
+    if (proxy->conn_count == 0)
+        end_drain(proxy);
+}
+
+struct proxy *proxy_free(struct proxy *proxy)
+{
+    if (!proxy)
+        return NULL;
+    close_listeners(proxy);
+    proxy->drained = NULL;
+    list_each_safe (it, &proxy->conns)
+        (void)conn_free(CONTAINER_OF(it, struct conn, node));
+    proxy_flush_counts(proxy);
+    out_pool_done(&proxy->pool);
+    mem_free(proxy);
+    return NULL;
+}

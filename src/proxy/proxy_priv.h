@@ -1,0 +1,33 @@
+/* What the files of proxy/ share. Private to proxy/. */
+#pragma once
+
+#include "proxy/conn.h"
+
+#include "net/listener.h"
+
+/* Counted here and added to the metrics once per conn_work: an atomic per packet would show. */
+struct proxy_counts {
+    int64_t packets_received, packets_sent, publish_received, publish_sent, bytes_received,
+        bytes_sent;
+};
+
+struct proxy {
+    struct proxy_config config;
+    struct proxy_deps deps;
+    struct timer_set *timers;
+    struct list listeners; /* struct proxy_listener */
+    struct list conns;
+    uint32_t conn_count;
+    bool paused, draining;
+    void (*drained)(void *data);
+    void *drained_data;
+    struct budget budget;
+    struct out_pool pool;
+    struct proxy_counts counts;
+    uint8_t scratch[INPUT_SCRATCH_SIZE];
+};
+
+/* Adds the counts to the metrics. */
+void proxy_flush_counts(struct proxy *proxy);
+/* A conn is gone; ends a drain with the last one. */
+void proxy_conn_gone(struct proxy *proxy);
