@@ -1,0 +1,30 @@
+/* The control plane: `POST /` with the header X-TC-Action and a JSON object as body, in the manner
+ * of Tencent Cloud's API for TDMQ for MQTT, version 2024-05-16.
+ *
+ * Errors too come with HTTP status 200: {"Response": {"Error": {"Code", "Message"}, "RequestId"}}.
+ * What their API lacks is asked for by parameters of our own (`Force`). Private to admin.
+ */
+#pragma once
+
+#include "admin/request.h"
+
+void actions_handle(struct request *request, const char *rest);
+/* The answer (401) to a request without the token. */
+void actions_refuse_stranger(struct request *request);
+
+/* {"Response": {…, "RequestId"}}; `response` (an object) is taken, NULL for none. */
+void actions_reply(struct request *request, json_t *response);
+void actions_fail(struct request *request, const char *code, const char *fmt, ...) PRINTF(3, 4);
+
+/* One action. Answers, or waits. `params`: a JSON object, borrowed for the call. */
+typedef void action_fn(struct request *request, const json_t *params);
+
+action_fn topic_action_create;
+action_fn topic_action_delete;
+action_fn topic_action_modify;
+action_fn topic_action_describe;
+action_fn topic_action_list;
+action_fn client_action_list;
+action_fn client_action_kick;
+action_fn instance_action_describe;
+action_fn instance_action_list;
