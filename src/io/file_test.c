@@ -15,6 +15,37 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* A kernel in a bad mood: transfers at most `transfer_max` bytes a call and interrupts every other
+ * one; 0 = as usual. These two stand in front of the C library's. */
+static size_t transfer_max;
+static unsigned call_count;
+
+static bool interrupted(void)
+{
+    if (transfer_max == 0 || call_count++ % 2 == 0)
+        return false;
+    errno = EINTR;
+    return true;
+}
+
+ssize_t pwritev(int fd, const struct iovec *iov, int iov_count, off_t offset)
+{
+    if (interrupted())
+        return -1;
+    if (transfer_max > 0)
+        return pwrite(fd, iov->iov_base, MIN(iov->iov_len, transfer_max), offset);
+    return pwritev2(fd, iov, iov_count, offset, 0);
+}
+
+ssize_t pread(int fd, void *bytes, size_t size, off_t offset)
+{
+    if (interrupted())
+        return -1;
+    const struct iovec iov = {.iov_base = bytes,
+                              .iov_len = transfer_max > 0 ? MIN(size, transfer_max) : size};
+    return preadv2(fd, &iov, 1, offset, 0);
+}
+
 /* A directory of its own for each test. */
 struct room {
     int dir_fd;
@@ -116,8 +147,25 @@ static void many_pieces_are_written_in_order(void **state)
     assert_int_equal(file_unlinkat(dir_of(state), "a"), 0);
 }
 
+static void short_and_interrupted_transfers_are_continued(void **state)
+{
+    static char digits[] = "0123456789";
+    for (transfer_max = 1; transfer_max <= 12; transfer_max++) {
+        const int fd = create(dir_of(state), "a");
+        struct iovec iov[] = {{digits, 10}, {digits, 0}, {digits + 3, 4}, {digits, 9}};
+        char bytes[24] = {0};
+        assert_int_equal(file_pwritev_all(fd, iov, 4, 1), 0);
+        assert_int_equal(file_pread_all(fd, bytes, 23, 1), 0);
+        assert_string_equal(bytes, "01234567893456012345678");
+        assert_int_equal(file_pread_all(fd, bytes, 24, 1), -ENODATA);
+        (void)close(fd);
+        assert_int_equal(file_unlinkat(dir_of(state), "a"), 0);
+    }
+    transfer_max = 0;
+}
+
 /* The file size limit makes the kernel write the first half only; the rest then fails. */
-static void short_write_is_continued_and_its_error_told(void **state)
+static void error_after_a_short_write_is_told(void **state)
 {
     char *bytes = mem_new(3000);
     const int fd = create(dir_of(state), "a");
@@ -313,7 +361,8 @@ int main(void)
         TEST(open_is_close_on_exec),
         TEST(written_bytes_come_back),
         TEST(many_pieces_are_written_in_order),
-        TEST(short_write_is_continued_and_its_error_told),
+        TEST(short_and_interrupted_transfers_are_continued),
+        TEST(error_after_a_short_write_is_told),
         TEST(directories_may_exist_already),
         TEST(whole_files_are_replaced),
         TEST(empty_file_and_subfolder),
