@@ -54,25 +54,30 @@ void proxy_configure(struct proxy *proxy, const struct proxy_config *config)
     proxy->budget.max = config->memory_max;
 }
 
+struct conn *proxy_adopt(struct proxy *proxy, struct stream *stream, const char *address)
+{
+    struct conn *conn = conn_new(proxy, stream, address);
+    list_push_back(&proxy->conns, &conn->node);
+    proxy->conn_count++;
+    metric_add(&proxy->deps.metrics->connections_opened, 1);
+    metric_add(&proxy->deps.metrics->connections, 1);
+    return conn;
+}
+
 /* --- listeners ------------------------------------------------------------------------------- */
 
 static void on_accept(void *data, int fd, const char *address)
 {
     struct proxy *proxy = data;
-    struct metrics *metrics = proxy->deps.metrics;
     if (proxy->conn_count >= proxy->config.connections_max) {
-        metric_add(&metrics->connections_refused, 1);
+        metric_add(&proxy->deps.metrics->connections_refused, 1);
         log_write(proxy->deps.log, LOG_WARN, "conn",
                   "refused the connection from %s: limits.max_connections (%u) is reached", address,
                   proxy->config.connections_max);
         (void)close(fd);
         return;
     }
-    struct conn *conn = conn_new(proxy, tcp_new(proxy->deps.loop, fd), address);
-    list_push_back(&proxy->conns, &conn->node);
-    proxy->conn_count++;
-    metric_add(&metrics->connections_opened, 1);
-    metric_add(&metrics->connections, 1);
+    (void)proxy_adopt(proxy, tcp_new(proxy->deps.loop, fd), address);
 }
 
 int proxy_listen(struct proxy *proxy, const char *url, struct errmsg *reterr)

@@ -27,6 +27,8 @@ struct proxy {
     uint8_t scratch[INPUT_SCRATCH_SIZE];
 };
 
+/* Makes a conn of a connected stream, which it takes over. */
+struct conn *proxy_adopt(struct proxy *proxy, struct stream *stream, const char *address);
 /* Adds the counts to the metrics. */
 void proxy_flush_counts(struct proxy *proxy);
 /* A conn is gone; ends a drain with the last one. */

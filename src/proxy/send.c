@@ -226,7 +226,8 @@ static void on_send_ack(struct link *link, uint8_t packet_type, uint16_t packet_
     struct props props = {0};
     set_reason_string(conn, &props, reason_string);
     const bool plain = !v5 || (reason == REASON_SUCCESS && props.has == 0);
-    const struct enc_room room = reserve(conn, plain ? 4 : PACKET_ROOM + props_size(&props, UINT64_MAX));
+    const struct enc_room room =
+        reserve(conn, plain ? 4 : PACKET_ROOM + props_size(&props, UINT64_MAX));
     if (!room.bytes)
         return;
     if (plain) {
@@ -249,7 +250,8 @@ static void on_suback(struct link *link, uint16_t packet_id, const uint8_t *code
         return;
     struct props props = {0};
     set_reason_string(conn, &props, reason_string);
-    const struct enc_room room = reserve(conn, PACKET_ROOM + props_size(&props, UINT64_MAX) + (uint32_t)count);
+    const struct enc_room room =
+        reserve(conn, PACKET_ROOM + props_size(&props, UINT64_MAX) + (uint32_t)count);
     if (!room.bytes)
         return;
     const int size = enc_suback(&room, packet_id, codes, (uint32_t)count, &props);
