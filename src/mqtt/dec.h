@@ -21,7 +21,7 @@ static inline int dec_props(struct reader *in, uint8_t version, uint8_t packet_t
                             struct props *ret, uint8_t *ret_reason)
 {
     if (version < MQTT_V5) {
-        *ret = (struct props){0};
+        props_clear(ret);
         return 0;
     }
     const int size = props_decode(in->at, read_left(in), packet_type, ret, ret_reason);
@@ -46,7 +46,7 @@ static inline int dec_outcome(struct reader *in, uint8_t version, uint8_t packet
                               uint8_t *ret_code, struct props *ret_props, uint8_t *ret_reason)
 {
     *ret_code = REASON_SUCCESS;
-    *ret_props = (struct props){0};
+    props_clear(ret_props);
     if (read_left(in) == 0)
         return 0;
     if (version < MQTT_V5 || !read_u8(in, ret_code))

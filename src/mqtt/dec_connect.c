@@ -103,7 +103,8 @@ static int credentials_read(struct reader *in, struct packet_connect *ret, uint8
 /* The payload, in this order: [MQTT3-3.1.3-1] [MQTT5-3.1.3-1] */
 static int payload_read(struct reader *in, struct packet_connect *ret, uint8_t *ret_reason)
 {
-    /* [MQTT3-3.1.3-3] [MQTT3-3.1.3-4] [MQTT5-3.1.3-3] [MQTT5-3.1.3-4] */
+    /* Of any length and any characters. [MQTT3-3.1.3-3] [MQTT3-3.1.3-4] [MQTT3-3.1.3-5]
+     * [MQTT5-3.1.3-3] [MQTT5-3.1.3-4] [MQTT5-3.1.3-5] */
     if (!read_binary(in, &ret->client_id) || !utf8_check(ret->client_id.bytes, ret->client_id.size))
         return dec_malformed(ret_reason);
     int err = ret->has_will ? will_read(in, ret, ret_reason) : 0;

@@ -26,7 +26,7 @@ static const struct unit_row valid[] = {
     ROW(5, "<MQTT> 05 02 003c 09 15 <m> 16 0002 00ff <a>", 0, 0),
 };
 
-/* [MQTT3-3.1.3-1] [MQTT3-3.1.3-3] [MQTT3-3.1.3-5] [MQTT3-3.1.2-19] [MQTT3-3.1.2-21]
+/* [MQTT3-3.1.3-1] [MQTT3-3.1.3-3] [MQTT3-3.1.3-5] [MQTT3-3.1.2-9] [MQTT3-3.1.2-19] [MQTT3-3.1.2-21]
  * [MQTT5-3.1.3-1] [MQTT5-3.1.3-3] [MQTT5-3.1.3-5] [MQTT5-3.1.2-9] [MQTT5-3.1.2-17]
  * [MQTT5-3.1.2-19] A field that is announced must be there. */
 static void valid_and_truncated(void **state)

@@ -38,7 +38,8 @@ int enc_packet(const struct enc_room *to, uint8_t first_byte, const struct enc_p
     };
     const uint32_t packet_max = to->packet_max > 0 ? to->packet_max : FRAME_PACKET_MAX;
     for (size_t i = 0; i < ARRAY_COUNT(masks); i++) {
-        const struct sizes sizes = sizes_of(parts, masks[i]);
+        const uint64_t which = masks[i] & ~parts->props_never;
+        const struct sizes sizes = sizes_of(parts, which);
         if (sizes.packet > packet_max)
             continue;
         if (sizes.packet > to->size)
@@ -49,7 +50,7 @@ int enc_packet(const struct enc_room *to, uint8_t first_byte, const struct enc_p
         if (parts->props_written || sizes.props > 0)
             at = write_varint(at, sizes.props);
         if (sizes.props > 0)
-            at = props_write(parts->props, masks[i], at);
+            at = props_write(parts->props, which, at);
         at = write_bytes(at, parts->tail, parts->tail_size);
         ASSERT((uint64_t)(at - to->bytes) == sizes.packet);
         return (int)sizes.packet;

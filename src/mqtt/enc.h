@@ -11,6 +11,7 @@ struct enc_parts {
     const uint8_t *tail; /* payload behind them, or NULL */
     uint32_t tail_size;
     const struct props *props; /* NULL = none */
+    uint64_t props_never;      /* bits of those that this packet must not carry */
     bool props_written;        /* the property length is there even when it is 0 */
 };
 

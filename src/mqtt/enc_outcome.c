@@ -12,13 +12,13 @@ static int outcome_encode(const struct enc_room *to, uint8_t packet_type, uint8_
         .fixed_size = 1,
         .code_optional = true,
         .props = props,
+        .props_never = PROPS_BIT(PROP_SESSION_EXPIRY), /* a client's alone: [MQTT5-3.14.2-2] */
     };
     return enc_packet(to, (uint8_t)(packet_type << 4), &parts);
 }
 
 int enc_disconnect(const struct enc_room *to, uint8_t reason, const struct props *props)
 {
-    ASSERT(!props || !PROPS_HAS(props, PROP_SESSION_EXPIRY)); /* [MQTT5-3.14.2-2] */
     return outcome_encode(to, PACKET_DISCONNECT, reason, props);
 }
 

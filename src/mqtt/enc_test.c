@@ -134,7 +134,7 @@ static void suback_and_unsuback(void **state)
     expect(bytes, enc_suback(&to, 1, codes, 1, &props), "90 09 0001 05 1f <no> 00");
 }
 
-/* [MQTT5-3.14.2-1] [MQTT5-3.15.2-1] */
+/* [MQTT5-3.14.2-1] [MQTT5-3.14.2-2] [MQTT5-3.15.2-1] */
 static void disconnect_auth_pingresp(void **state)
 {
     (void)state;
@@ -145,6 +145,8 @@ static void disconnect_auth_pingresp(void **state)
     expect(bytes, enc_disconnect(&to, 0, NULL), "e0 00");
     expect(bytes, enc_disconnect(&to, 0x8e, NULL), "e0 01 8e");
     expect(bytes, enc_disconnect(&to, 0x84, NULL), "e0 01 80"); /* CONNACK's only */
+    expect(bytes, enc_disconnect(&to, 0x8b, &props), "e0 07 8b 05 1f <no>");
+    props_set_u32(&props, PROP_SESSION_EXPIRY, 5); /* only a client says that */
     expect(bytes, enc_disconnect(&to, 0x8b, &props), "e0 07 8b 05 1f <no>");
     props_set_slice(&props, PROP_AUTH_METHOD, slice_of("m", 1));
     expect(bytes, enc_auth(&to, 0x18, &props), "f0 0b 18 09 15 <m> 1f <no>");

@@ -17,15 +17,13 @@ struct enc_room {
     uint8_t version;     /* enum mqtt_version */
 };
 
-/* Bytes that every packet fits in when its props are NULL (SUBACK and UNSUBACK: plus their codes).
- */
+/* Bytes that any packet without props fits in; SUBACK and UNSUBACK take their codes on top. */
 #define ENC_SMALL 16u
 
-/* CONNACK. `reason`: v5 code, mapped for 3.x; props: NULL = none, ignored in 3.x. ERR_INVALID
- * when 3.x has no return code for the reason (close without an answer). session_present is sent
- * only with success, and not to 3.1. A CONNACK is sent before the version is agreed when `to` says
- * so. Spec: [MQTT3-3.2.2-1] [MQTT3-3.2.2-4] [MQTT3-3.2.2-6] [MQTT5-3.2.2-6] [MQTT5-3.2.2-19]
- * [MQTT5-3.2.2-20] */
+/* CONNACK. reason: the v5 code, mapped for 3.x; props: NULL = none, ignored in 3.x. Session Present
+ * is sent only with success, and not to 3.1. ERR_INVALID when 3.x has no return code for the
+ * reason: close without an answer. For a CONNECT that dec_connect refused take the version it left.
+ * Spec: [MQTT3-3.2.2-4] [MQTT3-3.2.2-6] [MQTT5-3.2.2-6] [MQTT5-3.2.2-19] [MQTT5-3.2.2-20] */
 MUST_CHECK int enc_connack(const struct enc_room *to, bool session_present, uint8_t reason,
                            const struct props *props);
 

@@ -2,11 +2,12 @@
  *
  * A decoder takes the body of a frame whose head frame_parse accepted (`flags`: the head's low four
  * bits) and the protocol level of the connection. Slices in the result borrow the body; nothing is
- * allocated or copied. Whatever a server must reject whatever its state is rejected here.
+ * allocated, copied or changed [MQTT3-1.5.3-3] [MQTT5-1.5.4-3]. Whatever a server must reject
+ * whatever its state is rejected here.
  *
- * All return 0, ERR_MALFORMED or ERR_PROTOCOL; *ret_reason is set only on failure, to the reason
- * code of the v5 answer; a 3.x connection is closed, or a CONNECT answered by reason_to_connack3().
- * PINGREQ has no body: packet_ping_check. Thread: any.
+ * All return 0, ERR_MALFORMED or ERR_PROTOCOL. After a failure *ret is undefined, and *ret_reason
+ * (set only then) is the reason code of the v5 answer; a 3.x connection is closed, or a CONNECT
+ * answered by reason_to_connack3(). PINGREQ has no body: packet_ping_check. Thread: any.
  */
 #pragma once
 

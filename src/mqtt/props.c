@@ -176,7 +176,7 @@ int props_decode(const uint8_t *bytes, size_t size, uint8_t packet_type, struct 
                  uint8_t *ret_reason)
 {
     ASSERT(packet_type <= PACKET_AUTH);
-    memset(ret, 0, sizeof *ret);
+    props_clear(ret);
     if (size > 0 && bytes[0] == 0)
         return 1; /* [MQTT5-2.2.2-1] */
 

@@ -12,6 +12,8 @@
 #include "base/buf.h"
 #include "mqtt/frame.h"
 
+#include <string.h>
+
 /* Bits of the `packets` column of props.def and reason.def. */
 #define PACKETS_WILL                            1u /* the Will properties inside CONNECT */
 #define PACKETS_BIT(packet_type)                (1u << (packet_type))
@@ -64,6 +66,15 @@ struct props {
     uint32_t forward_begin, forward_end;
 };
 
+/* Makes *props empty. The size is hidden from the compiler, which would clear so large a struct with
+ * `rep stos`: 26 ns instead of 10 for each packet decoded. */
+static inline void props_clear(struct props *props)
+{
+    size_t size = sizeof *props;
+    __asm__("" : "+r"(size));
+    memset(props, 0, size);
+}
+
 struct prop_pair {
     struct slice name, value;
 };
@@ -72,18 +83,18 @@ struct prop_pair {
  *
  * bytes        `size` bytes of the packet from the length on; slices in *ret borrow them.
  * packet_type  enum packet_type, or PROPS_PACKET_WILL.
- * ret          set only on success; ret_reason: set only on failure, to the v5 reason code.
+ * ret          undefined after a failure; ret_reason: set only then, to the v5 reason code.
  *
  * Returns the bytes read (length included, > 0); ERR_MALFORMED: cut short, an unknown identifier or
  * one not for this packet, bad UTF-8; ERR_PROTOCOL: a property twice, or a value out of range.
  * Spec: [MQTT5-1.5.4-1] [MQTT5-1.5.4-2] [MQTT5-1.5.5-1] [MQTT5-2.2.2-1] [MQTT5-3.3.2-8]
- * [MQTT5-3.3.2-13] [MQTT5-3.3.2-14] [MQTT5-3.3.2-19] [MQTT5-3.1.3-12]
+ * [MQTT5-3.3.2-13] [MQTT5-3.3.2-14] [MQTT5-3.3.2-19]
  */
 MUST_CHECK int props_decode(const uint8_t *bytes, size_t size, uint8_t packet_type,
                             struct props *ret, uint8_t *ret_reason);
 
 /* Walks the user properties in the order received: start with *pos = 0; false at the end.
- * Spec: [MQTT5-3.3.2-18] */
+ * Spec: [MQTT5-3.1.3-10] [MQTT5-3.3.2-18] */
 bool props_user_next(const struct props *props, uint32_t *pos, struct prop_pair *ret_pair);
 
 /* Walks the subscription identifiers of a received block, likewise. */

@@ -60,7 +60,7 @@ uint8_t reason_to_connack3(uint8_t reason)
     case REASON_BANNED:
     case REASON_BAD_AUTH_METHOD:
         return 5;
-    default:
+    default: /* [MQTT3-3.1.4-1] [MQTT3-3.2.2-6] */
         return REASON_CONNACK3_NONE;
     }
 }

@@ -57,7 +57,8 @@ static void codes_have_text(void **state)
     assert_string_equal(reason_text(0xff), "Unknown reason code");
 }
 
-/* [MQTT3-3.1.2-2] [MQTT3-3.1.3-9] [MQTT3-3.2.2-6] Where nothing fits there is no CONNACK. */
+/* [MQTT3-3.1.2-2] [MQTT3-3.1.3-9] [MQTT3-3.1.4-1] [MQTT3-3.2.2-6] Where nothing fits there is no
+ * CONNACK. */
 static void connack3_codes(void **state)
 {
     (void)state;

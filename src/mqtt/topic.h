@@ -1,5 +1,4 @@
-/* Topic names and topic filters: validation, matching, and the two forms with a meaning of their
- * own,
+/* Topic names and topic filters: validation, matching, and two forms with a meaning of their own,
  * `$share/group/filter` and `{first}/p2p/{client id}`. Pure; any thread.
  */
 #pragma once
@@ -22,7 +21,8 @@ MUST_CHECK int topic_name_check(struct slice name, uint32_t levels_max);
 MUST_CHECK int topic_filter_check(struct slice filter, uint32_t levels_max);
 
 /* true when the (valid) filter matches the (valid) name. A name that starts with '$' is matched
- * only by a filter that starts with '$'. Spec: [MQTT3-4.7.2-1] [MQTT5-4.7.2-1] */
+ * only by a filter that starts with '$'; bytes are compared as they are. Spec: [MQTT3-4.7.2-1]
+ * [MQTT3-4.7.3-4] [MQTT5-4.7.2-1] [MQTT5-4.7.3-4] */
 bool topic_match(struct slice filter, struct slice name);
 
 /* Levels of a name or filter, at least 1. */
