@@ -10,6 +10,7 @@ both exist. One that cannot have both stands in test/spec/exceptions.txt with a 
 
 The last line is "N passed, N failed"; the status is 1 if anything failed.
 """
+
 import argparse
 import re
 import sys

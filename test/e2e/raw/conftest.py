@@ -4,6 +4,7 @@ import itertools
 import os
 
 import pytest
+import wire
 from wire import V5, V311, Peer
 
 _counter = itertools.count(1)
@@ -42,9 +43,17 @@ def fixture_version(request):
 
 
 @pytest.fixture(name="topic")
-def fixture_topic():
-    """A first-level topic that no other test uses."""
-    return f"raw-topic-{os.getpid()}-{next(_counter)}"
+def fixture_topic(server):
+    """A first-level topic that no other test uses; what it retains is removed in the end."""
+    name = f"raw-topic-{os.getpid()}-{next(_counter)}"
+    yield name
+    with Peer(server, V5) as peer:
+        peer.connect()
+        peer.send(wire.subscribe(V5, 1, f"{name}/#", f"${name}/#"))
+        for packet in peer.drain():
+            if packet.kind == wire.PUBLISH:
+                peer.send(wire.publish(V5, packet.topic, retain=True))
+        peer.drain()
 
 
 @pytest.fixture(name="second_passes")

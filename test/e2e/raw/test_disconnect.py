@@ -82,7 +82,7 @@ def test_unknown_reasons_5(joined):
     for reason in (0x01, 0x03, 0x05, 0x7F, 0x84, 0x91, 0x92, 0xFF):
         peer = joined()
         peer.send(wire.disconnect(V5, reason))
-        peer.refused(PROTOCOL_ERROR, MALFORMED)
+        peer.refused(PROTOCOL_ERROR)
 
 
 def test_exact_pingresp(joined, version):

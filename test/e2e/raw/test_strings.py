@@ -46,7 +46,9 @@ IN_PACKETS_5 = {
     "response topic": lambda bad: wire.publish(
         V5, "t", b"", 1, 1, properties=[("response_topic", bad)]
     ),
-    "content type": lambda bad: wire.publish(V5, "t", b"", 1, 1, properties=[("content_type", bad)]),
+    "content type": lambda bad: wire.publish(
+        V5, "t", b"", 1, 1, properties=[("content_type", bad)]
+    ),
     "PUBLISH user name": lambda bad: wire.publish(
         V5, "t", b"", 1, 1, properties=[("user", (bad, ""))]
     ),

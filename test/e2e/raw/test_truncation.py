@@ -135,7 +135,7 @@ def test_packet_cut(joined, version, build):
         if kind == wire.DISCONNECT and not reason:
             peer.closed()
         elif kind == wire.AUTH:
-            peer.refused(wire.MALFORMED, wire.PROTOCOL_ERROR, 0x8C)
+            peer.refused(reason or wire.PROTOCOL_ERROR)
         elif reason:
             peer.refused(reason)
         else:

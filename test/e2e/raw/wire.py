@@ -438,7 +438,7 @@ def parse_publish(out, reader, version):
     """PUBLISH."""
     out.topic = reader.string()
     if any(wild in out.topic for wild in "+#"):
-        raise malformed("wildcard in a topic name")
+        raise Refused(0x90, "wildcard in a topic name")
     if out.qos:
         out.packet_id = reader.u16()
         if not out.packet_id:
@@ -469,7 +469,7 @@ def parse_subscribe(out, reader, version):
         raise protocol_error("no filter")
     while reader.left():
         if not reader.string():
-            raise malformed("empty filter")
+            raise Refused(0x8F, "empty filter")
         if out.kind == SUBSCRIBE:
             options = reader.byte()
             if options & (0xC0 if version == V5 else 0xFC):
@@ -557,6 +557,7 @@ class Peer:
         self.sock = socket.create_connection((server.host, server.port), timeout=TIMEOUT_S)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""
+        self._held = []
 
     def __enter__(self):
         return self
@@ -596,6 +597,10 @@ class Peer:
 
     def receive(self):
         """The next packet, strictly parsed; None at the end of the stream."""
+        return self._held.pop(0) if self._held else self._read()
+
+    def _read(self):
+        """The next packet from the socket."""
         while (frame := self._frame()) is None:
             if not self._more():
                 assert not self._buffer, f"half a packet: {self._buffer.hex(' ')}"
@@ -616,6 +621,18 @@ class Peer:
             assert found == value, f"{name} is {found!r}, not {value!r} in {out}"
         return out
 
+    def pick(self, kind, packet_id):
+        """That packet, whatever comes before it; the others stay for receive(), in their order."""
+        for index, packet in enumerate(self._held):
+            if packet.kind == kind and packet.packet_id == packet_id:
+                return self._held.pop(index)
+        while (out := self._read()) is not None:
+            if out.kind == kind and out.packet_id == packet_id:
+                return out
+            self._held.append(out)
+        seen = [str(each) for each in self._held]
+        raise AssertionError(f"closed instead of {NAMES[kind]} {packet_id}, after {seen}")
+
     def connect(self, client_id=None, reason=SUCCESS, **options):
         """CONNECT and its CONNACK; returns the CONNACK."""
         if client_id is not None:
@@ -626,7 +643,7 @@ class Peer:
     def subscribe(self, *filters, packet_id=1, properties=()):
         """SUBSCRIBE and its SUBACK; returns the SUBACK, which grants what was asked for."""
         self.send(subscribe(self.version, packet_id, *filters, properties=properties))
-        out = self.expect(SUBACK, packet_id=packet_id)
+        out = self.pick(SUBACK, packet_id)
         asked = [0 if isinstance(each, (str, bytes)) else each[1] & 3 for each in filters]
         assert out.reasons == asked, f"granted {out.reasons}, asked for {asked}"
         return out
@@ -660,9 +677,18 @@ class Peer:
             self.ack(PUBACK, out.packet_id)
         elif qos == 2:
             self.ack(PUBREC, out.packet_id)
-            self.expect(PUBREL, packet_id=out.packet_id)
+            self.pick(PUBREL, out.packet_id)
             self.ack(PUBCOMP, out.packet_id)
         return out
+
+    def drop_all(self):
+        """Acknowledges and forgets what is on its way, such as retained messages of other tests."""
+        while found := self.drain():
+            for packet in found:
+                if packet.qos and packet.kind == PUBLISH:
+                    self.ack(PUBACK if packet.qos == 1 else PUBREC, packet.packet_id)
+                elif packet.kind == PUBREL:
+                    self.ack(PUBCOMP, packet.packet_id)
 
     def quiet(self):
         """Nothing is on its way: a PINGREQ is answered before anything else comes."""
@@ -670,7 +696,7 @@ class Peer:
         self.expect(PINGRESP)
 
     def drain(self):
-        """The packets that come before the answer to a PINGREQ."""
+        """The packets that come before the answer to a PINGREQ: not more than a sample."""
         self.send(pingreq())
         found = []
         while (out := self.receive()) is not None and out.kind != PINGRESP:
