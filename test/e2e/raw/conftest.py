@@ -58,7 +58,7 @@ def fixture_topic(server):
 
 @pytest.fixture(name="second_passes")
 def fixture_second_passes(open_peer):
-    """Waits until the server ends a connection with a keep alive of one second: 1.5 s by its clock."""
+    """Waits until the server ends a connection whose keep alive is one second: 1.5 s later."""
 
     def second_passes():
         peer = open_peer(V311)

@@ -474,7 +474,7 @@ def test_keep_alive(open_peer, joined, version, topic):
     watcher.take(topic, b"timed out")
 
 
-def test_keep_alive_is_kept_by_any_packet(open_peer, joined, version):
+def test_keep_alive_is_kept_by_any_packet(joined, version):
     """Two connections of equal age: the one that pings outlives the silent one.
 
     [MQTT3-3.1.2-24] [MQTT5-3.1.2-22] [MQTT3-3.12.4-1] [MQTT5-3.12.4-1]

@@ -6,7 +6,7 @@ from wire import PUBACK, PUBLISH, UNSUBACK, V5
 
 
 def holds(joined, version, text, rows, qos=2):
-    """A new subscriber to a filter is sent exactly these rows of (topic, payload, qos), retained."""
+    """A new subscriber is sent exactly these rows of (topic, payload, qos), all retained."""
     peer = joined(version)
     peer.subscribe((text, qos))
     found = [peer.expect(PUBLISH) for _ in rows]

@@ -22,7 +22,7 @@ BAD = {
 }
 
 IN_CONNECT = {
-    "client id": lambda v, bad: wire.connect(v, bad),
+    "client id": wire.connect,
     "will topic": lambda v, bad: wire.connect(v, "x", will=Will(bad)),
     "user name": lambda v, bad: wire.connect(v, "x", user=bad),
 }

@@ -182,7 +182,7 @@ class Will:
 
 
 def connect(version, client_id="", clean=True, keep_alive=60, **options):
-    """A CONNECT; options: will, user, password, properties, flags (overrides), name, level, tail."""
+    """A CONNECT; options: will, user, password, properties, and flags, name, level, tail."""
     will, user, password = (options.get(k) for k in ("will", "user", "password"))
     flags = 0x02 if clean else 0
     flags |= will.flags() if will else 0
