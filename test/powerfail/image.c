@@ -279,7 +279,7 @@ static enum image_mode file_mode(const struct builder *builder, struct output *o
 static void file_build(struct builder *builder, const struct model_object *file, const char *path)
 {
     struct output output = {
-        .fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644),
+        .fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600),
         .path = path,
         .random = random_for(builder, file->id),
         .stats = &builder->stats,
@@ -307,7 +307,7 @@ static void file_build(struct builder *builder, const struct model_object *file,
             if (mode == IMAGE_ALL || file->changes[i].forced)
                 output_apply(&output, &file->changes[i]);
         }
-    if (close(output.fd) != 0)
+    if (fchmod(output.fd, file->mode) != 0 || close(output.fd) != 0)
         die(path);
     builder->stats.file_count++;
     builder->stats.change_count += file->count - file->head;
@@ -315,7 +315,7 @@ static void file_build(struct builder *builder, const struct model_object *file,
 
 static void dir_build(struct builder *builder, const struct model_object *dir, const char *path)
 {
-    if (mkdir(path, 0755) != 0)
+    if (mkdir(path, 0700) != 0)
         die(path);
     for (size_t i = 0; i < dir->image_entries.count; i++) {
         const struct model_entry *entry = &dir->image_entries.items[i];
@@ -336,6 +336,8 @@ static void dir_build(struct builder *builder, const struct model_object *dir, c
             die(child);
         }
     }
+    if (chmod(path, dir->mode) != 0)
+        die(path);
 }
 
 /* --- images --- */

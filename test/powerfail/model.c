@@ -1,3 +1,6 @@
+/* Names are compared in place, a directory's entries searched from the front: directories under
+ * test hold tens of names. Invariant: no file's list of pending changes begins with a forced one.
+ */
 #include "model.h"
 
 #include <search.h>
@@ -44,7 +47,8 @@ static struct model_object *object_find(const struct model *model, uint64_t ino)
 }
 
 /* Makes a new object and gives it the inode number, whoever had that before. */
-static struct model_object *object_new(struct model *model, uint64_t ino, bool is_dir)
+static struct model_object *object_new(struct model *model, const struct pf_record *record,
+                                       bool is_dir)
 {
     struct model_object *object = checked(calloc(1, sizeof *object));
     model->objects = model_grow(model->objects, model->object_count, &model->object_capacity,
@@ -52,9 +56,10 @@ static struct model_object *object_new(struct model *model, uint64_t ino, bool i
     model->objects[model->object_count++] = object;
     object->id = model->object_count;
     object->is_dir = is_dir;
+    object->mode = (uint32_t)record->arg2;
 
     struct by_ino *fresh = checked(calloc(1, sizeof *fresh));
-    fresh->ino = ino;
+    fresh->ino = record->ino;
     struct by_ino **slot = checked(tsearch(fresh, &model->by_ino, compare_by_ino));
     if (*slot != fresh)
         free(fresh);
@@ -340,13 +345,13 @@ static void start(struct model *model, const struct pf_record *record, const uin
 {
     if (model->root)
         return;
-    model->root = object_new(model, record->ino, true);
+    model->root = object_new(model, record, true);
     model->root_path = (struct model_name){(const char *)payload, record->name1_size};
 }
 
 static void create(struct model *model, const struct pf_record *record, const uint8_t *payload)
 {
-    struct model_object *object = object_new(model, record->ino, record->flags & PF_DIRECTORY);
+    struct model_object *object = object_new(model, record, record->flags & PF_DIRECTORY);
     if (record->name1_size > 0)
         dir_op_add(model, record, payload, object);
 }

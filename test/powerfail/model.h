@@ -51,6 +51,7 @@ struct model_entries {
 struct model_object {
     uint64_t id; /* in order of creation, from 1 */
     bool is_dir;
+    uint32_t mode;
     bool poisoned; /* a directory whose sync failed guarantees nothing any more */
 
     uint8_t **chunks; /* durable content; NULL: all zero */

@@ -15,9 +15,9 @@
 #define PF_MAGIC UINT64_C(0x31474f4c5f464354)
 
 enum pf_op {
-    PF_START = 1,       /* a process began recording; name1 = the directory, ino = its inode */
+    PF_START = 1,       /* a process began recording; name1 = the directory, arg2 = its mode */
     PF_BASE_END = 2,    /* all before this stood, durable, before recording began */
-    PF_CREATE = 3,      /* ino under name1 in directory arg1; without a name for O_TMPFILE */
+    PF_CREATE = 3,      /* ino, mode arg2, under name1 in directory arg1; O_TMPFILE: no name */
     PF_LINK = 4,        /* another name, name1 in directory arg1, for ino */
     PF_UNLINK = 5,      /* name1 leaves directory arg1 */
     PF_RENAME = 6,      /* name1 in directory arg1 becomes name2 in directory arg2 */

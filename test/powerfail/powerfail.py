@@ -36,11 +36,12 @@ class Recording:
         self.folder = folder
         self.dir.mkdir(parents=True, exist_ok=True)
 
-    def env(self, behind=(), **faults):
+    def env(self, ahead=(), behind=(), **faults):
         """The environment for a program to record; faults are PF_FAIL, PF_SHORT, PF_NOSYNC.
 
-        `behind`: libraries to preload after the recorder."""
-        libraries = ":".join(str(path) for path in (BUILD / "recorder.so", *behind))
+        `ahead`, `behind`: libraries to preload before the recorder (the runtime of gcc's
+        sanitizers must come first) and after it."""
+        libraries = ":".join(str(path) for path in (*ahead, BUILD / "recorder.so", *behind))
         return {**os.environ, "LD_PRELOAD": libraries, "PF_DIR": str(self.dir),
                 "PF_LOG": str(self.log), **faults}
 

@@ -286,6 +286,7 @@ static void adopt(int dir_fd, const char *name, const struct recorder_place *pla
     if (emit)
         recorder_emit_place((struct pf_record){.op = PF_CREATE,
                                                .ino = st.st_ino,
+                                               .arg2 = st.st_mode & ALLPERMS,
                                                .flags = S_ISDIR(st.st_mode) ? PF_DIRECTORY : 0},
                             place);
     if (S_ISDIR(st.st_mode))
@@ -363,7 +364,10 @@ __attribute__((constructor)) static void start(void)
     recorder.dev = st.st_dev;
     recorder.log_fd = log_fd;
     recorder_watch(st.st_ino);
-    recorder_emit((struct pf_record){.op = PF_START, .ino = st.st_ino, .arg1 = (uint64_t)getpid()},
+    recorder_emit((struct pf_record){.op = PF_START,
+                                     .ino = st.st_ino,
+                                     .arg1 = (uint64_t)getpid(),
+                                     .arg2 = st.st_mode & ALLPERMS},
                   root, root_size, NULL, 0);
     walk(AT_FDCWD, root, st.st_ino, first);
     if (first)

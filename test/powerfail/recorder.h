@@ -5,7 +5,8 @@
  *
  * Locks: the tree lock covers a directory operation together with its records, so that the log
  * holds them in their real order. A file lock (one of a few stripes) does the same for the data
- * of one file. Neither is held while fsync and its kin run, nor across fork().
+ * of one file. Neither is held while fsync and its kin run, nor across fork(); a write through an
+ * O_DSYNC descriptor, however, keeps other writes of the same file waiting.
  */
 #pragma once
 

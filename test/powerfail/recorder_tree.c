@@ -35,7 +35,8 @@ static void record_opened(int fd, int dir_fd, const char *path, int flags,
     const int err = errno;
     struct stat st;
     if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
-        const struct pf_record created = {.op = PF_CREATE, .ino = st.st_ino};
+        const struct pf_record created = {
+            .op = PF_CREATE, .ino = st.st_ino, .arg2 = st.st_mode & ALLPERMS};
         if ((flags & O_TMPFILE) == O_TMPFILE) {
             recorder_watch(st.st_ino);
             recorder_emit(created, NULL, 0, NULL, 0);

@@ -22,7 +22,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define JOBS_MAX 64
+#define JOBS_MAX       64
+#define MARKS_PATH_MAX (PATH_MAX + 8)
 
 struct log {
     const uint8_t *bytes;
@@ -177,6 +178,12 @@ static const char *sub_path(const struct model *model, const char *source)
     return full + root->size;
 }
 
+static const char *marks_path(const char *image, char *path)
+{
+    (void)snprintf(path, MARKS_PATH_MAX, "%s.marks", image);
+    return path;
+}
+
 static struct image_stats build(struct model *model, const struct options *options,
                                 const char *path, uint64_t seed)
 {
@@ -184,9 +191,8 @@ static struct image_stats build(struct model *model, const struct options *optio
         image_build(model, sub_path(model, options->source), path, options->mode, seed);
     if (!options->marks)
         return stats;
-    char marks[PATH_MAX + 8];
-    (void)snprintf(marks, sizeof marks, "%s.marks", path);
-    FILE *file = fopen(marks, "w");
+    char marks[MARKS_PATH_MAX];
+    FILE *file = fopen(marks_path(path, marks), "w");
     if (!file)
         die("could not write", marks);
     for (size_t i = 0; i < model->mark_count; i++)
@@ -264,6 +270,10 @@ static int job_finish(struct job *jobs, const struct options *options)
         die("could not wait for", options->each[0]);
     job->pid = 0;
     image_remove(job->path);
+    if (options->marks) {
+        char marks[MARKS_PATH_MAX];
+        (void)unlink(marks_path(job->path, marks));
+    }
     if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
         die("could not run", options->each[0]);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
@@ -316,7 +326,7 @@ static int build_many(const struct log *log, const struct options *options)
     uint64_t running = 0;
     int failed = 0;
     if (mkdir(options->out, 0755) != 0)
-        die("could not make", options->out);
+        die(strerror(errno), options->out);
     for (uint64_t i = 0; i < options->image_count; i++) {
         if (running == options->jobs) {
             failed += job_finish(jobs, options);
@@ -336,6 +346,7 @@ static int build_many(const struct log *log, const struct options *options)
     for (; running > 0; running--)
         failed += job_finish(jobs, options);
     (void)clock_gettime(CLOCK_MONOTONIC, &end);
+    (void)rmdir(options->out); /* it stays when a command left something there */
     const double seconds =
         (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) / 1e9;
     (void)printf("images=%" PRIu64 " failed=%d records=%zu unseen=%zu seconds=%.2f\n",

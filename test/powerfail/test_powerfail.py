@@ -42,7 +42,7 @@ def _built():
 def record(folder, scenario, behind=(), program=SUBJECT, **faults):
     recording = Recording(folder)
     args = [program, scenario] if scenario else [program]
-    run = subprocess.run(args, env=recording.env(behind, **faults), capture_output=True, text=True,
+    run = subprocess.run(args, env=recording.env(behind=behind, **faults), capture_output=True, text=True,
                          timeout=50)
     assert run.returncode == 0, run.stderr
     recording.output = run.stdout
@@ -96,8 +96,8 @@ def test_ways_around_the_recorder_are_reported(tmp_path):
     recording = record(tmp_path, "unseen")
     _, _, summary = recording.image("image", mode="all")
     unseen = [line.split()[-1] for line in recording.records() if line.split()[1] == "unseen"]
-    assert unseen == ["mmap", "fdopen", "symlink"]
-    assert "unseen=3" in summary
+    assert unseen == ["mmap", "mmap", "fopen", "fopen", "fdopen", "symlink", "symlink"]
+    assert "unseen=7" in summary
 
 
 def test_directory_that_stood_before_is_durable(tmp_path):
@@ -118,6 +118,36 @@ def test_threads_keep_their_order(tmp_path):
     recording = record(tmp_path, "threads")
     image, _, _ = recording.image("all", mode="all")
     assert tree(image) == tree(recording.dir)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_operations_replay(tmp_path, seed):
+    """Whatever was settled on the way: with all applied, and after sync(), the image is right."""
+    recording = record(tmp_path, "random", SUBJECT_SEED=str(seed))
+    live = tree(recording.dir)
+    last = len(recording.records()) - 2  # before the sync
+    assert tree(recording.image("unsynced", last, mode="all")[0]) == live
+    for mode in ("none", "sectors"):
+        assert tree(recording.image(mode, mode=mode)[0]) == live
+    lost, _, _ = recording.image("lost", last, mode="none")
+    assert tree(lost) != live
+
+
+def test_two_processes_share_a_log(tmp_path):
+    record(tmp_path, "state")
+    recording = record(tmp_path, "state")
+    assert len([line for line in recording.records() if line.split()[1] == "start"]) == 2
+    failed, output = recording.images(100, [SUBJECT, "state"])
+    assert failed == 0, output
+    image, _, _ = recording.image("all", mode="all")
+    assert tree(image) == tree(recording.dir)
+
+
+def test_modes_of_new_files_are_kept(tmp_path):
+    recording = record(tmp_path, "random", SUBJECT_SEED="1")
+    image, _, _ = recording.image("all", mode="all")
+    modes = {path.stat().st_mode & 0o777 for path in image.rglob("*") if path.is_file()}
+    assert modes == {0o600}
 
 
 # --- what a sync promises ---

@@ -174,7 +174,7 @@ static void do_writev_many(void)
 {
     struct iovec iov[1024];
     for (size_t i = 0; i < 1024; i++)
-        iov[i] = (struct iovec){"0123456789abcdef" + i % 16, 1};
+        iov[i] = (struct iovec){&"0123456789abcdef"[i % 16], 1};
     const int fd = make_plain("file");
     CHECK(writev(fd, iov, 1024) == 1024);
 }
@@ -334,9 +334,14 @@ static void do_faults(void)
 static void do_unseen(void)
 {
     const int fd = make_plain("file");
-    char *bytes = mmap(NULL, 10, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    CHECK(bytes != MAP_FAILED);
-    CHECK(fdopen(fd, "w") != NULL && symlink("file", "link") == 0);
+    const int protection = PROT_READ | PROT_WRITE;
+    CHECK(mmap(NULL, 10, protection, MAP_SHARED, fd, 0) != MAP_FAILED);
+    CHECK(mmap64(NULL, 10, protection, MAP_SHARED, fd, 0) != MAP_FAILED);
+    CHECK(mmap(NULL, 10, PROT_READ, MAP_SHARED, fd, 0) != MAP_FAILED);
+    CHECK(mmap(NULL, 10, protection, MAP_PRIVATE, fd, 0) != MAP_FAILED);
+    CHECK(fopen("stdio", "w") && fopen64("stdio", "a") && fopen("stdio", "r"));
+    CHECK(fdopen(fd, "w") && symlink("file", "link") == 0);
+    CHECK(symlinkat("file", AT_FDCWD, "link2") == 0);
 }
 
 /* The log's descriptor survives programs that close everything. */
@@ -385,6 +390,70 @@ static void do_threads(void)
         CHECK(pthread_create(&threads[i], NULL, thread_main, (void *)i) == 0);
     for (size_t i = 0; i < THREAD_COUNT; i++)
         CHECK(pthread_join(threads[i], NULL) == 0);
+}
+
+static unsigned draw(uint64_t *state, unsigned limit)
+{
+    *state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (unsigned)(*state >> 33) % limit;
+}
+
+static void random_data(int fd, uint64_t *state)
+{
+    static char bytes[200000];
+    const off_t offset = draw(state, 300000);
+    const size_t size = draw(state, draw(state, 10) ? 2000 : sizeof bytes) + 1;
+    const int hole = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    memset(bytes, (int)draw(state, 256), sizeof bytes);
+    switch (draw(state, 8)) {
+    case 0:
+        CHECK(ftruncate(fd, offset) == 0);
+        break;
+    case 1:
+        CHECK(fallocate(fd, draw(state, 2) ? hole : 0, offset, (off_t)size) == 0);
+        break;
+    case 2:
+        CHECK(fdatasync(fd) == 0);
+        break;
+    case 3:
+        CHECK(lseek(fd, 0, SEEK_END) >= 0 && write(fd, bytes, size) == (ssize_t)size);
+        break;
+    default:
+        CHECK(pwrite(fd, bytes, size, offset) == (ssize_t)size);
+    }
+}
+
+/* Random operations on a few files in a few directories; all is synced at the end. */
+static void do_random(void)
+{
+    uint64_t state = strtoull(getenv("SUBJECT_SEED"), NULL, 10);
+    char from[32];
+    char to[32];
+    for (unsigned i = 0; i < 3; i++) {
+        (void)snprintf(from, sizeof from, "d%u", i);
+        CHECK(mkdir(from, 0755) == 0);
+    }
+    for (unsigned i = 0; i < 600; i++) {
+        (void)snprintf(from, sizeof from, "d%u/f%u", draw(&state, 3), draw(&state, 4));
+        (void)snprintf(to, sizeof to, "d%u/f%u", draw(&state, 3), draw(&state, 4));
+        const unsigned kind = draw(&state, 20);
+        if (kind == 0)
+            (void)unlink(from);
+        else if (kind == 1)
+            (void)link(from, to);
+        else if (kind < 5)
+            (void)renameat2(AT_FDCWD, from, AT_FDCWD, to, kind == 2 ? RENAME_EXCHANGE : 0);
+        else if (kind == 5)
+            sync_dir((from[2] = '\0', from));
+        else {
+            const int fd = open(from, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+            CHECK(fd >= 0);
+            random_data(fd, &state);
+            CHECK(close(fd) == 0);
+        }
+        mark(i);
+    }
+    sync();
 }
 
 #define LEDGER_SIZE  300u /* a record crosses sectors */
@@ -612,6 +681,7 @@ static const struct scenario scenarios[] = {
     SCENARIO(faults),
     SCENARIO(unseen),
     SCENARIO(threads),
+    SCENARIO(random),
     LONGER(ledger),
     LONGER(state),
     {"state_unsynced", do_state_unsynced, check_state},
