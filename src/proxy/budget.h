@@ -1,28 +1,39 @@
-/* Budget: how many bytes all conns together may take beyond their fixed size. Thread: loop. */
+/* Budget: how many bytes all conns together may take beyond their fixed size.
+ *
+ * What a peer can refrain from (large packets) or the core can hold back (deliveries) is asked for
+ * and refused when the budget is used up. Answers that must be given are charged all the same; they
+ * are bounded per conn. Thread: loop.
+ */
 #pragma once
 
-#include "base/metrics.h"
+#include "base/base.h"
 
 struct budget {
     uint64_t used, max;
-    struct metrics *metrics; /* memory_used; NULL = not counted there */
 };
 
-/* Takes `size` bytes; false: they would exceed the budget, nothing is taken. */
-static inline bool budget_take(struct budget *budget, uint64_t size)
+static inline bool budget_has(const struct budget *budget, uint64_t size)
 {
-    if (size > budget->max || budget->used > budget->max - size)
+    return size <= budget->max && budget->used <= budget->max - size;
+}
+
+/* Takes `size` bytes; false: they would exceed the budget, nothing is taken. */
+MUST_CHECK static inline bool budget_take(struct budget *budget, uint64_t size)
+{
+    if (!budget_has(budget, size))
         return false;
     budget->used += size;
-    if (budget->metrics)
-        metric_add(&budget->metrics->memory_used, (int64_t)size);
     return true;
+}
+
+/* Takes them in any case. */
+static inline void budget_charge(struct budget *budget, uint64_t size)
+{
+    budget->used += size;
 }
 
 static inline void budget_give(struct budget *budget, uint64_t size)
 {
     ASSERT(budget->used >= size);
     budget->used -= size;
-    if (budget->metrics)
-        metric_add(&budget->metrics->memory_used, -(int64_t)size);
 }

@@ -186,7 +186,7 @@ void conn_open(struct conn *conn)
 static void flush(struct conn *conn)
 {
     struct proxy *proxy = conn->proxy;
-    const uint64_t low = proxy->config.output_max / 2;
+    const uint64_t low = proxy_output_max(proxy) / 2;
     for (int round = 0; round < FLUSH_ROUNDS && conn->state != CONN_DEAD; round++) {
         const ssize_t n = outbuf_write(&conn->out, &proxy->pool, conn->stream, FLUSH_BYTES_MAX);
         if (n < 0) {
@@ -207,7 +207,7 @@ static void flush(struct conn *conn)
 static void review_holds(struct conn *conn)
 {
     const struct proxy_config *config = &conn->proxy->config;
-    if ((conn->holds & HOLD_OUTPUT) && conn->out.size <= config->output_max / 2)
+    if ((conn->holds & HOLD_OUTPUT) && conn->out.size <= proxy_output_max(conn->proxy) / 2)
         conn->holds &= (uint8_t)~HOLD_OUTPUT;
     if ((conn->holds & HOLD_RECEIVE) && conn->state == CONN_OPEN &&
         link_publish_pending(&conn->link) < config->receive_max)

@@ -22,51 +22,48 @@ void out_pool_init(struct out_pool *pool, struct budget *budget, uint32_t count_
     *pool = (struct out_pool){.budget = budget, .count_max = count_max};
 }
 
-static void chunk_free(struct out_pool *pool, struct out_chunk *chunk)
-{
-    budget_give(pool->budget, sizeof *chunk + chunk->room);
-    mem_free(chunk);
-}
-
 void out_pool_done(struct out_pool *pool)
 {
     while (pool->first) {
         struct out_chunk *chunk = pool->first;
         pool->first = chunk->next;
-        chunk_free(pool, chunk);
+        mem_free(chunk);
     }
     pool->count = 0;
 }
 
-static struct out_chunk *chunk_new(struct out_pool *pool, uint32_t room)
+static uint64_t charge_of(const struct out_chunk *chunk)
+{
+    return sizeof *chunk + (uint64_t)chunk->room + chunk->kept.size;
+}
+
+static struct out_chunk *chunk_new(struct out_pool *pool, uint32_t room, struct slice kept)
 {
     struct out_chunk *chunk = pool->first;
     if (room == POOLED_ROOM && chunk) {
         pool->first = chunk->next;
         pool->count--;
     } else {
-        const uint64_t size = sizeof *chunk + (uint64_t)room;
-        if (!budget_take(pool->budget, size))
+        chunk = mem_try_alloc(sizeof *chunk + (size_t)room);
+        if (!chunk)
             return NULL;
-        chunk = mem_try_alloc(size);
-        if (!chunk) {
-            budget_give(pool->budget, size);
-            return NULL;
-        }
         chunk->room = room;
     }
     chunk->next = NULL;
-    chunk->bytes = chunk->space;
-    chunk->begin = chunk->end = 0;
-    chunk->kept = (struct slice){0};
+    chunk->kept = kept;
+    chunk->bytes = kept.size > 0 ? kept.bytes : chunk->space;
+    chunk->begin = 0;
+    chunk->end = kept.size;
+    budget_charge(pool->budget, charge_of(chunk));
     return chunk;
 }
 
 static void chunk_done(struct out_pool *pool, struct out_chunk *chunk)
 {
+    budget_give(pool->budget, charge_of(chunk));
     slice_done(&chunk->kept);
     if (chunk->room != POOLED_ROOM || pool->count >= pool->count_max) {
-        chunk_free(pool, chunk);
+        mem_free(chunk);
         return;
     }
     chunk->next = pool->first;
@@ -92,7 +89,7 @@ static uint32_t room_left(const struct outbuf *out)
 uint8_t *outbuf_reserve(struct outbuf *out, struct out_pool *pool, uint32_t size)
 {
     if (room_left(out) < size) {
-        struct out_chunk *chunk = chunk_new(pool, MAX(size, POOLED_ROOM));
+        struct out_chunk *chunk = chunk_new(pool, MAX(size, POOLED_ROOM), slice_of(NULL, 0));
         if (!chunk)
             return NULL;
         append(out, chunk);
@@ -125,14 +122,11 @@ int outbuf_add(struct outbuf *out, struct out_pool *pool, const void *bytes, uin
 
 int outbuf_add_kept_take(struct outbuf *out, struct out_pool *pool, struct slice kept)
 {
-    struct out_chunk *chunk = chunk_new(pool, 0);
+    struct out_chunk *chunk = chunk_new(pool, 0, kept);
     if (!chunk) {
         slice_done(&kept);
         return ERR_NOMEM;
     }
-    chunk->bytes = kept.bytes;
-    chunk->end = kept.size;
-    chunk->kept = kept;
     out->size += kept.size;
     append(out, chunk);
     return 0;

@@ -18,7 +18,7 @@ struct out_chunk;
 struct out_pool {
     struct out_chunk *first;
     uint32_t count, count_max;
-    struct budget *budget; /* charged for what exists, in use or not */
+    struct budget *budget; /* charged for what is in use, also beyond its maximum */
 };
 
 struct outbuf {
@@ -29,7 +29,7 @@ struct outbuf {
 void out_pool_init(struct out_pool *pool, struct budget *budget, uint32_t count_max);
 void out_pool_done(struct out_pool *pool);
 
-/* Returns room for `size` bytes in one piece, or NULL: out of memory or budget. */
+/* Returns room for `size` bytes in one piece, or NULL: out of memory. */
 uint8_t *outbuf_reserve(struct outbuf *out, struct out_pool *pool, uint32_t size);
 /* Appends the first `size` bytes of what was reserved last. */
 void outbuf_commit(struct outbuf *out, uint32_t size);

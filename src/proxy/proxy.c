@@ -28,6 +28,35 @@ void proxy_config_default(struct proxy_config *config)
     };
 }
 
+/* --- memory --------------------------------------------------------------------------------- */
+
+enum { STARVED_MS = 20 };
+
+uint64_t proxy_output_max(const struct proxy *proxy)
+{
+    const uint64_t max = proxy->config.output_max;
+    return proxy->budget.used > proxy->budget.max / 2 ? max / 16 : max;
+}
+
+/* Conns with output are asked when it has gone out; the others would wait for ever. */
+static void on_starved(struct timer *timer)
+{
+    struct proxy *proxy = CONTAINER_OF(timer, struct proxy, starved);
+    list_each (it, &proxy->conns) {
+        struct conn *conn = CONTAINER_OF(it, struct conn, node);
+        if (conn->core_waits && conn->out.size == 0)
+            conn_schedule(conn);
+    }
+}
+
+void proxy_starve(struct proxy *proxy)
+{
+    if (proxy->starved.due_ms == 0)
+        timer_start(proxy->timers, &proxy->starved, STARVED_MS);
+}
+
+/* --- beginning --------------------------------------------------------------------------- */
+
 int proxy_new(const struct proxy_config *config, const struct proxy_deps *deps,
               struct proxy **ret_proxy, struct errmsg *reterr)
 {
@@ -42,7 +71,8 @@ int proxy_new(const struct proxy_config *config, const struct proxy_deps *deps,
     proxy->timers = loop_timers(deps->loop);
     list_init(&proxy->listeners);
     list_init(&proxy->conns);
-    proxy->budget = (struct budget){.max = config->memory_max, .metrics = deps->metrics};
+    proxy->budget = (struct budget){.max = config->memory_max};
+    proxy->starved.on_due = on_starved;
     out_pool_init(&proxy->pool, &proxy->budget, POOL_CHUNKS_MAX);
     *ret_proxy = proxy;
     return 0;
@@ -170,7 +200,11 @@ void proxy_flush_counts(struct proxy *proxy)
     metric_add(&metrics->bytes_received, counts->bytes_received);
     metric_add(&metrics->bytes_sent, counts->bytes_sent);
     *counts = (struct proxy_counts){0};
+    metric_add(&metrics->memory_used, (int64_t)proxy->budget.used - proxy->memory_reported);
+    proxy->memory_reported = (int64_t)proxy->budget.used;
 }
+
+/* --- the end --------------------------------------------------------------------------------- */
 
 static void end_drain(struct proxy *proxy)
 {
@@ -207,6 +241,7 @@ struct proxy *proxy_free(struct proxy *proxy)
         return NULL;
     close_listeners(proxy);
     proxy->drained = NULL;
+    timer_stop(proxy->timers, &proxy->starved);
     list_each_safe (it, &proxy->conns)
         (void)conn_free(CONTAINER_OF(it, struct conn, node));
     proxy_flush_counts(proxy);

@@ -22,6 +22,8 @@ struct proxy {
     void (*drained)(void *data);
     void *drained_data;
     struct budget budget;
+    int64_t memory_reported; /* part of the metric memory_used */
+    struct timer starved;    /* until deliveries refused for want of memory are tried again */
     struct out_pool pool;
     struct proxy_counts counts;
     uint8_t scratch[INPUT_SCRATCH_SIZE];
@@ -29,6 +31,11 @@ struct proxy {
 
 /* Makes a conn of a connected stream, which it takes over. */
 struct conn *proxy_adopt(struct proxy *proxy, struct stream *stream, const char *address);
+/* Bytes that may wait for one client now: less when the budget is half used up, so that many slow
+ * readers do not take it all. */
+uint64_t proxy_output_max(const struct proxy *proxy);
+/* A conn without output has refused a delivery for want of memory: asks the core again soon. */
+void proxy_starve(struct proxy *proxy);
 /* Adds the counts to the metrics. */
 void proxy_flush_counts(struct proxy *proxy);
 /* A conn is gone; ends a drain with the last one. */

@@ -165,9 +165,11 @@ static int wait_for_room(struct conn *conn)
     return ERR_AGAIN;
 }
 
+/* References the payload when it is worth it and does not pin a buffer much larger than itself. */
 static int put_payload(struct conn *conn, struct slice payload)
 {
-    if (payload.buf && payload.size >= CONN_PAYLOAD_KEPT_MIN) {
+    if (payload.buf && payload.size >= CONN_PAYLOAD_KEPT_MIN &&
+        payload.size >= buf_size(payload.buf) / 8) {
         struct slice kept;
         const int err = slice_keep(payload, &kept);
         return err < 0 ? err : outbuf_add_kept_take(&conn->out, &conn->proxy->pool, kept);
@@ -186,13 +188,16 @@ static int on_deliver(struct link *link, const struct delivery *delivery)
     const uint64_t size = enc_publish_size(&publish);
     if (size > (conn->packet_max > 0 ? conn->packet_max : FRAME_PACKET_MAX))
         return ERR_FULL; /* [MQTT5-3.1.2-24] */
-    if (conn->out.size > 0 && conn->out.size + size > proxy->config.output_max)
+    if (conn->out.size > 0 && conn->out.size + size > proxy_output_max(proxy))
         return wait_for_room(conn);
+    if (!budget_has(&proxy->budget, size)) {
+        if (conn->out.size == 0)
+            proxy_starve(proxy);
+        return wait_for_room(conn);
+    }
     const uint32_t room = (uint32_t)enc_publish_room(&publish);
     uint8_t *head = outbuf_reserve(&conn->out, &proxy->pool, room);
     if (!head) {
-        if (conn->out.size > 0)
-            return wait_for_room(conn);
         conn_fail_later(conn, REASON_QUOTA_EXCEEDED);
         return ERR_AGAIN;
     }

@@ -252,7 +252,8 @@ static inline void bench_connect(struct bench *bench, uint8_t version)
 static inline void bench_close(struct bench *bench)
 {
     bench->proxy = proxy_free(bench->proxy);
-    assert_int_equal(metric_get(&bench->metrics->memory_used), 0);
+    assert_int_equal(metric_get(&bench->metrics->memory_used),
+                     0); /* all that was taken was given back */
     assert_int_equal(metric_get(&bench->metrics->connections), 0);
     (void)auth_free(bench->auth);
     (void)timer_set_free(bench->clock);
