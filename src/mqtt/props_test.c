@@ -268,18 +268,22 @@ static void repeated_in_order(void **state)
     assert_int_equal(props.sub_id_count, 3);
     assert_int_equal(props.sub_id, 5);
     static const char *const names[] = {"a", "b", "a"}, *const values[] = {"1", "", "2"};
-    struct prop_pair pair;
-    uint32_t pos = 0, count = 0;
-    for (; props_user_next(&props, &pos, &pair); count++) {
-        assert_true(is(pair.name, names[count]));
-        assert_true(is(pair.value, values[count]));
+    struct prop_pair pair = {0};
+    uint32_t pos = 0;
+    for (uint32_t i = 0; i < ARRAY_COUNT(names); i++) {
+        assert_true(props_user_next(&props, &pos, &pair));
+        assert_true(is(pair.name, names[i]));
+        assert_true(is(pair.value, values[i]));
     }
-    assert_int_equal(count, 3);
+    assert_false(props_user_next(&props, &pos, &pair));
     static const uint32_t ids[] = {5, 256, 6};
-    uint32_t id;
-    for (pos = 0, count = 0; props_sub_id_next(&props, &pos, &id); count++)
-        assert_int_equal(id, ids[count]);
-    assert_int_equal(count, 3);
+    uint32_t id = 0;
+    pos = 0;
+    for (uint32_t i = 0; i < ARRAY_COUNT(ids); i++) {
+        assert_true(props_sub_id_next(&props, &pos, &id));
+        assert_int_equal(id, ids[i]);
+    }
+    assert_false(props_sub_id_next(&props, &pos, &id));
     unit_free(copy);
 
     assert_true(decode_text("01 01", PACKET_PUBLISH, &props, &copy, &reason) > 0);

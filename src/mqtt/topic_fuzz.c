@@ -73,16 +73,17 @@ static int model_name_check(struct slice name)
     return model_has(name, '+') || model_has(name, '#') ? ERR_INVALID : 0;
 }
 
-static bool model_match(const struct levels *filter, uint32_t f, const struct levels *name,
-                        uint32_t n)
+static bool model_match(const struct levels *filter, const struct levels *name)
 {
-    if (f < filter->count && level_is(filter->level[f], "#"))
-        return true;
-    if (f == filter->count || n == name->count)
-        return f == filter->count && n == name->count;
-    if (!level_is(filter->level[f], "+") && !slice_equal(filter->level[f], name->level[n]))
-        return false;
-    return model_match(filter, f + 1, name, n + 1);
+    for (uint32_t i = 0; i < filter->count; i++) {
+        if (level_is(filter->level[i], "#"))
+            return true;
+        if (i == name->count)
+            return false;
+        if (!level_is(filter->level[i], "+") && !slice_equal(filter->level[i], name->level[i]))
+            return false;
+    }
+    return filter->count == name->count;
 }
 
 static void special_forms_check(struct slice topic)
@@ -126,8 +127,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     if (topic_filter_check(filter, TOPIC_NO_LIMIT) < 0 || topic_name_check(name, LEVELS_MAX) < 0)
         return 0;
     const bool hidden = name.bytes[0] == '$' && (filter.bytes[0] == '+' || filter.bytes[0] == '#');
-    ASSERT(topic_match(filter, name) ==
-           (!hidden && model_match(&filter_levels, 0, &name_levels, 0)));
+    ASSERT(topic_match(filter, name) == (!hidden && model_match(&filter_levels, &name_levels)));
 
     struct slice level;
     uint32_t pos = 0, count = 0;

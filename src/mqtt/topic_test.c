@@ -8,7 +8,7 @@
 
 static struct slice bytes_of(const char *text)
 {
-    return slice_of(text, strlen(text));
+    return slice_of(text, text ? strlen(text) : 0);
 }
 
 struct check_row {
