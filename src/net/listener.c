@@ -325,19 +325,19 @@ static int bind_tcp(struct listener *listener, struct bindable *to)
         (void)close(fd);
         return err;
     }
-    struct sockaddr_storage bound = {0};
+    struct sockaddr_in6 bound = {0};
     socklen_t size = sizeof bound;
     if (getsockname(fd, (struct sockaddr *)&bound, &size) < 0)
         return -errno;
     /* Port first in both families: with port 0 the other addresses get the same one. */
-    listener->url.port = ntohs(((struct sockaddr_in *)&bound)->sin_port);
+    listener->url.port = ntohs(bound.sin6_port);
     return 0;
 }
 
 static int open_tcp(struct listener *listener, struct errmsg *reterr)
 {
     struct listener_url *url = &listener->url;
-    struct bindable list[SOCKETS_MAX];
+    struct bindable list[SOCKETS_MAX] = {0};
     int count = 1;
     const bool all = strcmp(url->host, "*") == 0;
     if (all)
@@ -403,7 +403,7 @@ static int bind_unix(struct listener *listener, int fd)
         if (err == 0)
             err = bind(fd, (struct sockaddr *)&address, sizeof address) < 0 ? -errno : 0;
     }
-    struct stat info;
+    struct stat info = {0};
     if (err == 0 && (chmod(address.sun_path, 0660) < 0 || lstat(address.sun_path, &info) < 0))
         err = -errno;
     if (err == 0) {
