@@ -100,6 +100,18 @@ def test_code_alone_and_test_alone_do_not_cover(tree):
     assert lines[-1] == "1 passed, 2 failed"
 
 
+def test_ranges(tree):
+    """ "[x-1] to [x-4]" names all four; one end that is unknown is a fault."""
+    append(tree, "test/spec/mqtt5.txt", "".join(f"MQTT5-2.0.0-{n}\ttext\n" for n in range(1, 5)))
+    both = "[MQTT5-2.0.0-1] to\n * [MQTT5-2.0.0-4]"
+    append(tree, "src/thing/thing.c", f"/* {both} */\n")
+    append(tree, "src/thing/thing_test.c", f"/* {both} */\nstatic void all(void **state)\n{{}}\n")
+    lines = run(tree)[1]
+    assert not any("names it" in line for line in lines), lines
+    append(tree, "src/thing/thing.c", "/* [MQTT5-2.0.0-4] to [MQTT5-2.0.0-6] */\n")
+    assert any("unknown clause 'MQTT5-2.0.0-5'" in line for line in run(tree)[1])
+
+
 def test_check_finds_a_stale_page(tree):
     """--check writes nothing and fails if the page is not what would be written."""
     status, lines = run(tree, "--check")
