@@ -117,6 +117,8 @@ bool hash_is_known(const char *text)
         return crypto_pwhash_str_needs_rehash(text, ARGON2_OPS, ARGON2_MEMORY) >= 0;
     if (mosquitto_parse(text, &parts))
         return true;
+    if (strncmp(text, "$7$", 3) == 0)
+        return false; /* libcrypt's scrypt, which would take a mangled one of mosquitto's */
     const int verdict = crypt_checksalt(text);
     return verdict == CRYPT_SALT_OK || verdict == CRYPT_SALT_METHOD_LEGACY ||
            verdict == CRYPT_SALT_TOO_CHEAP;
