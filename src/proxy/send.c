@@ -56,9 +56,8 @@ static void put_connack(struct conn *conn, bool session_present, uint8_t reason,
         conn_fail_later(conn, REASON_PACKET_TOO_LARGE);
 }
 
-static void count_refusal(struct conn *conn, uint8_t reason, const char *text)
+static void log_refusal(const struct conn *conn, uint8_t reason, const char *text)
 {
-    metric_add(&conn->proxy->deps.metrics->connects_refused, 1);
     log_write(conn->proxy->deps.log, LOG_INFO, "conn", "refused CONNECT from %s: %s%s%s",
               conn->link.address, reason_text(reason), text ? ": " : "", text ? text : "");
 }
@@ -67,7 +66,8 @@ void send_refusal(struct conn *conn, uint8_t reason, const char *reason_string)
 {
     struct props props = {0};
     set_reason_string(conn, &props, reason_string);
-    count_refusal(conn, reason, reason_string);
+    metric_add(&conn->proxy->deps.metrics->connects_refused, 1); /* the core counts its own */
+    log_refusal(conn, reason, reason_string);
     put_connack(conn, false, reason, &props);
     conn_close(conn);
 }
@@ -100,7 +100,7 @@ static void on_connack(struct link *link, const struct connack *connack)
     set_reason_string(conn, &props, connack->reason_string);
     if (connack->reason != REASON_SUCCESS) { /* [MQTT3-3.2.2-5] [MQTT5-3.2.2-7] */
         conn->linked = false;
-        count_refusal(conn, connack->reason, connack->reason_string);
+        log_refusal(conn, connack->reason, connack->reason_string);
         put_connack(conn, false, connack->reason, &props);
         conn_close(conn);
         return;
@@ -108,7 +108,6 @@ static void on_connack(struct link *link, const struct connack *connack)
     if (link->version >= MQTT_V5)
         set_capabilities(conn, connack, &props);
     conn->keep_alive_s = connack->keep_alive_s;
-    metric_add(&conn->proxy->deps.metrics->connects_accepted, 1);
     conn_open(conn);
     put_connack(conn, connack->session_present, REASON_SUCCESS, &props);
 }
