@@ -66,8 +66,8 @@ struct props {
     uint32_t forward_begin, forward_end;
 };
 
-/* Makes *props empty. The size is hidden from the compiler, which would clear so large a struct with
- * `rep stos`: 26 ns instead of 10 for each packet decoded. */
+/* Makes *props empty. The size is hidden from the compiler, which would clear so large a struct
+ * with `rep stos`: 26 ns instead of 10 for each packet decoded. */
 static inline void props_clear(struct props *props)
 {
     size_t size = sizeof *props;
