@@ -1,0 +1,95 @@
+/* Ranges of config.def fit the types here; `narrow` states it once more. */
+#include "app/mapping.h"
+
+static uint32_t narrow(uint64_t value)
+{
+    ASSERT(value <= UINT32_MAX);
+    return (uint32_t)value;
+}
+
+static uint16_t narrow_16(uint64_t value)
+{
+    ASSERT(value <= UINT16_MAX);
+    return (uint16_t)value;
+}
+
+/* Seconds, rounded up, so that a small value does not become "never". */
+static uint32_t seconds(uint64_t ms)
+{
+    return narrow((ms + 999) / 1000);
+}
+
+void mapping_local(const struct config *config, struct local_config *ret_local)
+{
+    local_config_default(ret_local);
+    ret_local->dir = config->data_dir;
+    ret_local->segment_size = config->store_segment_size;
+    ret_local->retention_bytes = config->retention_bytes;
+    ret_local->retention_ms = config->retention_time_ms;
+    ret_local->tail_bytes = config->store_tail_bytes;
+    ret_local->checkpoint_ms = config->store_checkpoint_interval_ms;
+    ret_local->seal_entries = config->store_seal_entries;
+    ret_local->pool_segments = narrow(config->store_pool_segments);
+}
+
+void mapping_broker(const struct config *config, struct broker_config *ret_broker)
+{
+    broker_config_default(ret_broker);
+    ret_broker->topics_auto_create = config->topics_auto_create;
+    ret_broker->topics_strict_names = config->limits_profile == PROFILE_TDMQ;
+    ret_broker->topics_max = narrow(config->limits_topics);
+    ret_broker->deny_subscribe = (const char *const *)config->topics_deny_subscribe.items;
+    ret_broker->deny_subscribe_count = config->topics_deny_subscribe.count;
+    ret_broker->duplicate_client_id = config->sessions_duplicate_client_id == CONFIG_REJECT
+                                          ? DUPLICATE_REJECT
+                                          : DUPLICATE_TAKEOVER;
+    ret_broker->session_expiry_max_s = seconds(config->sessions_expiry_max_ms);
+    ret_broker->sessions_max = narrow(config->sessions_max);
+    ret_broker->retry_interval_s = seconds(config->sessions_retry_interval_ms);
+    ret_broker->filters_per_client_max = narrow(config->limits_filters_per_client);
+    ret_broker->subscriptions_max = narrow(config->limits_subscriptions);
+    ret_broker->payload_max = narrow(config->limits_payload_max);
+    ret_broker->receive_max = narrow_16(config->limits_receive_maximum);
+    ret_broker->max_inflight = narrow_16(config->limits_max_inflight);
+    ret_broker->topic_levels_max = narrow(config->limits_topic_levels);
+    ret_broker->restart_grace_s = seconds(config->sessions_restart_grace_ms);
+    ret_broker->sys_interval_s = seconds(config->sys_interval_ms);
+    ret_broker->qos0_log = config->topics_qos0_log;
+    ret_broker->retained_bytes_max = config->limits_retained_bytes;
+}
+
+void mapping_proxy(const struct config *config, struct proxy_config *ret_proxy)
+{
+    proxy_config_default(ret_proxy);
+    ret_proxy->connections_max = narrow(config->limits_max_connections);
+    ret_proxy->connect_timeout_ms = narrow(config->limits_connect_timeout_ms);
+    ret_proxy->packet_max = narrow(config->limits_max_packet_size);
+    ret_proxy->memory_max = config->memory_limit;
+    ret_proxy->keep_alive_max_s = narrow_16(seconds(config->limits_keep_alive_max_ms));
+    ret_proxy->receive_max = narrow_16(config->limits_receive_maximum);
+    ret_proxy->topic_alias_max = narrow_16(config->limits_topic_alias_max);
+}
+
+void mapping_auth(const struct config *config, struct auth_config *ret_auth)
+{
+    *ret_auth = (struct auth_config){
+        .anonymous = config_allows_anonymous(config),
+        .password_file = config->auth_password_file,
+    };
+}
+
+void mapping_admin(const struct config *config, const struct instance *instance,
+                   struct admin_config *ret_admin)
+{
+    *ret_admin = (struct admin_config){
+        .token = instance->token,
+        .instance_id = instance->id,
+        .data_dir = config->data_dir,
+        .store_name = config->store,
+        .created_ms = instance->created_ms,
+        .topics_max = config->limits_topics,
+        .filters_per_client_max = config->limits_filters_per_client,
+        .subscriptions_max = config->limits_subscriptions,
+        .connections_max = config->limits_max_connections,
+    };
+}

@@ -1,0 +1,21 @@
+/* What the files of the server share. Private to app. */
+#pragma once
+
+#include "app/server.h"
+
+/* signals.c: SIGTERM and SIGINT stop, SIGHUP reloads. */
+MUST_CHECK int signals_open(struct server *server, struct errmsg *reterr);
+void signals_close(struct server *server);
+
+/* server.c */
+void server_stop(struct server *server);
+
+/* reload.c: reads the configuration again; applies all of it, or nothing and logs why. */
+void reload_config(struct server *server);
+
+/* limits.c: allows as many descriptors as the system lets this process have. */
+void limits_raise(struct server *server);
+
+/* banner.c: what a person who started the server wants to know, on stdout; in the log when that is
+ * JSON. */
+void banner_print(const struct server *server);

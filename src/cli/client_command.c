@@ -1,0 +1,221 @@
+#include "cli/cli.h"
+#include "cli/output.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* What the client commands share. */
+struct client_call {
+    struct api_options options;
+    struct api *api;
+    const char *client_id;
+    bool json, online, offline, delete_session;
+};
+
+/* Parses and connects. Returns true to go on, else with the exit code. */
+static bool begin(const struct arg_spec *spec, struct client_call *call, int argc,
+                  const char *const *argv, int *ret_exit)
+{
+    struct arg_words words;
+    const enum args_result result = args_parse(spec, argc, argv, &words);
+    *ret_exit = result == ARGS_HELP ? EXIT_OK : EXIT_USAGE;
+    if (result != ARGS_GO) {
+        return false;
+    }
+    call->client_id = words.count > 0 ? words.items[0] : NULL;
+    *ret_exit = EXIT_FAILED;
+    return api_open(&call->options, &call->api) == 0;
+}
+
+static const char *version_name(uint64_t version)
+{
+    switch (version) {
+    case 3:
+        return "3.1";
+    case 4:
+        return "3.1.1";
+    case 5:
+        return "5.0";
+    default:
+        return "?";
+    }
+}
+
+static int print_clients(const json_t *rows)
+{
+    static const char *const heads[] = {"CLIENT ID",     "STATE",    "MQTT",  "ADDRESS",
+                                        "SUBSCRIPTIONS", "INFLIGHT", "SINCE", NULL};
+    struct table table;
+    table_init(&table, heads);
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *row = json_array_get(rows, i);
+        const bool online = json_is_true(json_object_get(row, "online"));
+        output_add_field(&table, row, "client_id");
+        table_add(&table, online ? "online" : "offline");
+        table_add(&table, version_name(output_number(row, "version")));
+        output_add_field(&table, row, "address");
+        output_add_field(&table, row, "subscription_count");
+        output_add_field(&table, row, "inflight");
+        table_add_time(&table, output_number(row, online ? "connected_ms" : "disconnected_ms"));
+    }
+    return output_table(&table);
+}
+
+static int list(int argc, const char *const *argv)
+{
+    struct client_call call = {0};
+    const struct arg_option options[] = {
+        API_OPTIONS(call.options),
+        {"--online", NULL, "Only clients that are connected.", .on = &call.online},
+        {"--offline", NULL, "Only sessions whose client is away.", .on = &call.offline},
+        {"--json", NULL, "Print JSON.", .on = &call.json},
+    };
+    const struct arg_spec spec = {
+        .usage = "tidemq client list",
+        .about = "Lists clients and the sessions of clients that are away.",
+        .options = options,
+        .option_count = ARRAY_COUNT(options),
+    };
+    int code;
+    json_t *rows;
+    if (!begin(&spec, &call, argc, argv, &code)) {
+        return code;
+    }
+    const char *one = call.online ? "&state=online" : "&state=offline";
+    if (api_list(call.api, "clients", call.online == call.offline ? "" : one, &rows) == 0) {
+        code = call.json ? output_json(rows) : print_clients(rows);
+        json_decref(rows);
+    }
+    (void)api_close(call.api);
+    return code;
+}
+
+static void add_client(struct table *table, const json_t *row)
+{
+    static const struct {
+        const char *label, *name;
+    } fields[] = {
+        {"client ID", "client_id"},
+        {"user name", "username"},
+        {"online", "online"},
+        {"address", "address"},
+        {"keep alive s", "keep_alive_s"},
+        {"clean start", "clean_start"},
+        {"expiry s", "expiry_s"},
+        {"in flight", "inflight"},
+        {"trimmed", "trimmed"},
+        {"will", "has_will"},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(fields); i++) {
+        table_add(table, fields[i].label);
+        output_add_field(table, row, fields[i].name);
+    }
+    table_add(table, "MQTT");
+    table_add(table, version_name(output_number(row, "version")));
+    table_add(table, "created");
+    table_add_time(table, output_number(row, "created_ms"));
+    table_add(table, "connected");
+    table_add_time(table, output_number(row, "connected_ms"));
+    table_add(table, "disconnected");
+    table_add_time(table, output_number(row, "disconnected_ms"));
+}
+
+static int print_client(const json_t *row)
+{
+    static const char *const fields[] = {"", "", NULL};
+    static const char *const heads[] = {"FILTER", "QOS", "LAG", "INFLIGHT", NULL};
+    struct table table;
+    table_init(&table, fields);
+    add_client(&table, row);
+    const int code = output_table(&table);
+    const json_t *subscriptions = json_object_get(row, "subscriptions");
+    if (code != EXIT_OK || json_array_size(subscriptions) == 0) {
+        return code;
+    }
+    (void)putchar('\n');
+    table_init(&table, heads);
+    for (size_t i = 0; i < json_array_size(subscriptions); i++) {
+        const json_t *subscription = json_array_get(subscriptions, i);
+        output_add_field(&table, subscription, "filter");
+        output_add_field(&table, subscription, "qos");
+        output_add_field(&table, subscription, "lag");
+        output_add_field(&table, subscription, "inflight");
+    }
+    return output_table(&table);
+}
+
+static int show(int argc, const char *const *argv)
+{
+    struct client_call call = {0};
+    const struct arg_option options[] = {
+        API_OPTIONS(call.options),
+        {"--json", NULL, "Print JSON.", .on = &call.json},
+    };
+    const struct arg_spec spec = {
+        .usage = "tidemq client show CLIENT-ID",
+        .about = "Shows one client with its subscriptions.",
+        .options = options,
+        .option_count = ARRAY_COUNT(options),
+        .words_min = 1,
+        .words_max = 1,
+    };
+    int code;
+    json_t *row;
+    if (!begin(&spec, &call, argc, argv, &code)) {
+        return code;
+    }
+    if (api_get(call.api, "/v1/clients/", call.client_id, &row) == 0) {
+        code = call.json ? output_json(row) : print_client(row);
+        json_decref(row);
+    }
+    (void)api_close(call.api);
+    return code;
+}
+
+static int kick(int argc, const char *const *argv)
+{
+    struct client_call call = {0};
+    const struct arg_option options[] = {
+        API_OPTIONS(call.options),
+        {"--delete-session", NULL, "Delete its session and what waits for it too.",
+         .on = &call.delete_session},
+        {"--json", NULL, "Print JSON.", .on = &call.json},
+    };
+    const struct arg_spec spec = {
+        .usage = "tidemq client kick CLIENT-ID",
+        .about = "Closes the connection of a client.",
+        .options = options,
+        .option_count = ARRAY_COUNT(options),
+        .words_min = 1,
+        .words_max = 1,
+    };
+    int code;
+    json_t *response;
+    if (!begin(&spec, &call, argc, argv, &code)) {
+        return code;
+    }
+    json_t *params =
+        json_pack("{s:s,s:b}", "ClientId", call.client_id, "DeleteSession", call.delete_session);
+    if (api_action(call.api, "KickOutClient", params, &response) == 0) {
+        code = EXIT_OK;
+        if (call.json) {
+            code = output_json(response);
+        } else {
+            (void)printf("client '%s' disconnected%s\n", call.client_id,
+                         call.delete_session ? ", its session deleted" : "");
+        }
+        json_decref(response);
+    }
+    (void)api_close(call.api);
+    return code;
+}
+
+int client_command(int argc, const char *const *argv)
+{
+    static const struct subcommand subcommands[] = {
+        {"list", "List clients and sessions.", list},
+        {"show", "Show one with its subscriptions.", show},
+        {"kick", "Close its connection.", kick},
+    };
+    return output_dispatch("client", subcommands, ARRAY_COUNT(subcommands), argc, argv);
+}

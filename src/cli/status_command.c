@@ -1,0 +1,89 @@
+#include "cli/cli.h"
+#include "cli/output.h"
+
+static void add_listeners(struct table *table, const json_t *row)
+{
+    const json_t *listeners = json_object_get(row, "listeners");
+    for (size_t i = 0; i < json_array_size(listeners); i++) {
+        table_add(table, "listener");
+        table_add(table, json_string_value(json_array_get(listeners, i)));
+    }
+}
+
+static void add_numbers(struct table *table, const json_t *metrics)
+{
+    static const struct {
+        const char *label, *name;
+    } rows[] = {
+        {"connections", "connections"},
+        {"clients online", "sessions_online"},
+        {"sessions", "sessions"},
+        {"subscriptions", "subscriptions"},
+        {"topics", "topics"},
+        {"retained messages", "retained"},
+        {"messages in", "publish_received"},
+        {"messages out", "publish_sent"},
+        {"messages refused", "publish_refused"},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
+        table_add(table, rows[i].label);
+        output_add_field(table, metrics, rows[i].name);
+    }
+}
+
+static int print_status(const json_t *row)
+{
+    static const char *const heads[] = {"", "", NULL};
+    static const char *const texts[] = {"version", "instance_id", "state"};
+    const json_t *store = json_object_get(row, "store");
+    struct table table;
+    table_init(&table, heads);
+    for (size_t i = 0; i < ARRAY_COUNT(texts); i++) {
+        table_add(&table, texts[i]);
+        output_add_field(&table, row, texts[i]);
+    }
+    table_add(&table, "up");
+    table_add_duration(&table, output_number(row, "uptime_ms"));
+    table_add(&table, "data_dir");
+    output_add_field(&table, row, "data_dir");
+    add_listeners(&table, row);
+    add_numbers(&table, json_object_get(row, "metrics"));
+    table_add(&table, "store writable");
+    output_add_field(&table, store, "writable");
+    table_add(&table, "store on disk");
+    table_add_size(&table, output_number(store, "disk_bytes"));
+    return output_table(&table);
+}
+
+int status_command(int argc, const char *const *argv)
+{
+    bool json = false;
+    struct api_options api_options = {0};
+    const struct arg_option options[] = {
+        API_OPTIONS(api_options),
+        {"--json", NULL, "Print JSON.", .on = &json},
+    };
+    const struct arg_spec spec = {
+        .usage = "tidemq status",
+        .about = "Shows how a running server does.",
+        .options = options,
+        .option_count = ARRAY_COUNT(options),
+    };
+    struct arg_words words;
+    const enum args_result result = args_parse(&spec, argc, argv, &words);
+    if (result != ARGS_GO) {
+        return result == ARGS_HELP ? EXIT_OK : EXIT_USAGE;
+    }
+    struct api *api;
+    json_t *row;
+    int code = EXIT_FAILED;
+    if (api_open(&api_options, &api) < 0) {
+        return code;
+    }
+    if (api_get(api, "/v1/status", NULL, &row) == 0) {
+        code = json ? output_json(row) : print_status(row);
+        json_decref(row);
+    }
+    (void)api_close(api);
+    return code;
+}
