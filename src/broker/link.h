@@ -26,9 +26,9 @@ struct session;
 /* One PUBLISH to send; everything borrowed for the call. */
 struct delivery {
     const struct message *message;
-    uint32_t expiry_s;   /* what is left of the message's expiry, or MESSAGE_NO_EXPIRY */
-    uint16_t packet_id;  /* 0 with QoS 0 */
-    uint8_t qos;         /* to send with */
+    uint32_t expiry_s;  /* what is left of the message's expiry, or MESSAGE_NO_EXPIRY */
+    uint16_t packet_id; /* 0 with QoS 0 */
+    uint8_t qos;        /* to send with */
     bool retain, dup;
     uint8_t subscription_id_count; /* MQTT 5; at most LINK_SUBSCRIPTION_IDS_MAX */
     uint32_t subscription_ids[LINK_SUBSCRIPTION_IDS_MAX];
@@ -36,20 +36,20 @@ struct delivery {
 
 /* The answer to CONNECT. */
 struct connack {
-    uint8_t reason;              /* 0 = accepted */
+    uint8_t reason; /* 0 = accepted */
     bool session_present;
-    const char *reason_string;   /* may be NULL */
-    struct slice assigned_id;    /* set when the server chose the client ID */
-    uint32_t session_expiry_s;   /* what is granted; sent when it differs from what was asked */
-    uint16_t keep_alive_s;       /* what counts; sent as Server Keep Alive when it differs */
-    uint16_t receive_max;        /* the server's; 65535 = not sent */
+    const char *reason_string; /* may be NULL */
+    struct slice assigned_id;  /* set when the server chose the client ID */
+    uint32_t session_expiry_s; /* what is granted; sent when it differs from what was asked */
+    uint16_t keep_alive_s;     /* what counts; sent as Server Keep Alive when it differs */
+    uint16_t receive_max;      /* the server's; 65535 = not sent */
 };
 
 struct link_ops {
     /* Answers link_connect. With a refusal the conn sends CONNACK, then closes. */
     void (*connack)(struct link *link, const struct connack *connack);
-    /* Sends PUBLISH. Returns 0; ERR_AGAIN: no room now, link_writable will be called; ERR_FULL: larger
-     * than the client accepts, to be dropped as if it had been sent [MQTT5-3.1.2-25]. */
+    /* Sends PUBLISH. Returns 0; ERR_AGAIN: no room now, link_writable will be called; ERR_FULL:
+     * larger than the client accepts, to be dropped as if it had been sent [MQTT5-3.1.2-25]. */
     int (*publish)(struct link *link, const struct delivery *delivery);
     /* Sends PUBACK, PUBREC, PUBREL or PUBCOMP (packet_type as in mqtt/frame.h). */
     void (*ack)(struct link *link, uint8_t packet_type, uint16_t packet_id, uint8_t reason,
@@ -65,16 +65,16 @@ struct link_ops {
 struct link {
     /* Filled in by the conn before link_connect. */
     const struct link_ops *ops;
-    uint8_t version;           /* 3, 4 or 5 */
-    uint16_t receive_max;      /* the client's Receive Maximum; 65535 for 3.x */
-    bool is_local_admin;       /* reserved for the admin's own publishes */
-    char address[64];          /* peer as text, for lists and logs */
-    struct slice username;     /* borrowed as long as the link lives; may be empty */
+    uint8_t version;       /* 3, 4 or 5 */
+    uint16_t receive_max;  /* the client's Receive Maximum; 65535 for 3.x */
+    bool is_local_admin;   /* reserved for the admin's own publishes */
+    char address[64];      /* peer as text, for lists and logs */
+    struct slice username; /* borrowed as long as the link lives; may be empty */
 
     /* The core's. */
     struct broker *broker;
-    struct session *session;   /* NULL before link_connect and after close or link_lost */
-    uint8_t state;             /* enum link_state in link.c */
+    struct session *session; /* NULL before link_connect and after close or link_lost */
+    uint8_t state;           /* enum link_state in link.c */
     struct list node;
 };
 
@@ -88,21 +88,21 @@ struct link_connect {
  * must become durable first). Until then the conn must not pass on further packets. */
 void link_connect(struct broker *broker, struct link *link, const struct link_connect *req);
 
-/* Accepts a PUBLISH. topic: the full name, alias already resolved. Answered by ops->ack as QoS asks,
- * inside the call or later; or by ops->close. */
+/* Accepts a PUBLISH. topic: the full name, alias already resolved. Answered by ops->ack as QoS
+ * asks, inside the call or later; or by ops->close. */
 void link_publish(struct link *link, const struct packet_publish *packet, struct slice topic);
 /* Acknowledgements from the client; type PACKET_PUBACK, PUBREC, PUBREL or PUBCOMP. */
 void link_ack(struct link *link, uint8_t packet_type, uint16_t packet_id, uint8_t reason);
 /* body-level validity has been checked by the codec; filters are iterated with subscribe_next. */
 void link_subscribe(struct link *link, const struct packet_subscribe *packet);
 void link_unsubscribe(struct link *link, const struct packet_unsubscribe *packet);
-/* The client sent DISCONNECT. expiry_s: the new Session Expiry Interval when has_expiry. The link is
- * detached afterwards; the conn closes. Returns the reason to close with instead (0x82 when an expiry
- * of zero is raised [MQTT5-3.14.2-2]), 0 when all is well. */
+/* The client sent DISCONNECT. expiry_s: the new Session Expiry Interval when has_expiry. The link
+ * is detached afterwards; the conn closes. Returns the reason to close with instead (0x82 when an
+ * expiry of zero is raised [MQTT5-3.14.2-2]), 0 when all is well. */
 MUST_CHECK uint8_t link_disconnect(struct link *link, uint8_t reason, bool has_expiry,
                                    uint32_t expiry_s);
-/* The connection is gone, or the conn closes it for an error of the client; the will is due. Harmless on
- * a link without a session. reason: for the disconnect event and the trace. */
+/* The connection is gone, or the conn closes it for an error of the client; the will is due.
+ * Harmless on a link without a session. reason: for the disconnect event and the trace. */
 void link_lost(struct link *link, uint8_t reason);
 /* There is room again after ops->publish said ERR_AGAIN. */
 void link_writable(struct link *link);

@@ -49,7 +49,7 @@ struct store_append {
     uint16_t queue_count;
     uint16_t op_count;
     uint8_t level;         /* enum store_level */
-    store_append_fn *done; /* may be NULL with STORE_LAZY */
+    store_append_fn *done; /* may be NULL with STORE_LAZY: then the struct is not used after the submit */
 
     /* Results, valid inside done(0) only; slices lie in engine memory and name their buf. */
     struct message stored;

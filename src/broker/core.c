@@ -1,0 +1,265 @@
+/* The broker object: assembly, numbers, and writes of rows. */
+#include "broker/core_priv.h"
+
+#include "base/mem.h"
+#include "broker/rows.h"
+
+#include <string.h>
+
+#define NUMBER_BLOCK 1024u
+
+struct write {
+    struct store_append append;
+    struct broker *broker;
+    core_write_fn *done;
+    void *data;
+};
+
+void broker_config_default(struct broker_config *config)
+{
+    *config = (struct broker_config){
+        .topics_max = 100000,
+        .duplicate_client_id = DUPLICATE_TAKEOVER,
+        .session_expiry_max_s = 7 * 24 * 3600,
+        .sessions_max = UINT32_MAX,
+        .filters_per_client_max = UINT32_MAX,
+        .subscriptions_max = UINT32_MAX,
+        .payload_max = 256u << 20,
+        .receive_max = 1024,
+        .max_inflight = 1024,
+        .topic_levels_max = 128,
+        .restart_grace_s = 10,
+        .sys_interval_s = 10,
+        .qos0_log = true,
+        .retained_bytes_max = UINT64_MAX,
+    };
+}
+
+uint64_t core_now_ms(const struct broker *broker)
+{
+    return timer_set_now_ms(broker->deps.timers);
+}
+
+uint64_t core_wall_ms(const struct broker *broker)
+{
+    return broker->deps.wall_ms(broker->deps.clock_data);
+}
+
+struct slice core_copy(struct slice bytes)
+{
+    if (bytes.size == 0)
+        return slice_of("", 0);
+    void *copy = mem_try_copy(bytes.bytes, bytes.size);
+    ASSERT(copy);
+    return slice_of(copy, bytes.size);
+}
+
+void core_free(struct slice *slice)
+{
+    if (slice->size)
+        mem_free((void *)(uintptr_t)slice->bytes);
+    *slice = slice_of("", 0);
+}
+
+void core_ended(struct broker *broker)
+{
+    ASSERT(broker->pending > 0);
+    broker->pending--;
+    if (broker->pending == 0 && broker->draining && broker->idle) {
+        void (*idle)(void *data) = broker->idle;
+        broker->idle = NULL;
+        idle(broker->idle_data);
+    }
+}
+
+static void write_done(struct store_append *append, int err)
+{
+    struct write *write = CONTAINER_OF(append, struct write, append);
+    struct broker *broker = write->broker;
+    if (write->done)
+        write->done(broker, write->data, err);
+    mem_free(write);
+    core_ended(broker);
+}
+
+int core_write(struct broker *broker, uint8_t level, core_write_fn *done, void *data)
+{
+    ASSERT(broker->txn.count > 0);
+    struct write *write = mem_new(sizeof *write);
+    write->broker = broker;
+    write->done = done;
+    write->data = data;
+    write->append = (struct store_append){
+        .ops = txn_ops(&broker->txn),
+        .op_count = (uint16_t)broker->txn.count,
+        .level = level,
+        .done = write_done,
+    };
+    ASSERT(broker->txn.count <= UINT16_MAX);
+    const int err = store_append(broker->deps.store, &write->append);
+    txn_clear(&broker->txn);
+    if (err < 0)
+        mem_free(write);
+    else
+        broker->pending++;
+    return err;
+}
+
+/* A reservation that was lost with a failed write is made again by the next who needs a number. */
+static void numbers_written(struct broker *broker, void *data, int err)
+{
+    (void)data;
+    if (err < 0) {
+        broker->number_limit = broker->next_number;
+        broker->queue_id_limit = broker->next_queue_id;
+    }
+}
+
+/* Reserves a block ahead in a transaction of its own, so that what broker->txn holds is untouched.
+ */
+static int numbers_reserve(struct broker *broker)
+{
+    const uint64_t number_limit = broker->next_number + NUMBER_BLOCK;
+    const uint32_t queue_id_limit = broker->next_queue_id + QUEUE_ID_BLOCK;
+    ASSERT(queue_id_limit > broker->next_queue_id);
+    struct txn kept = broker->txn;
+    broker->txn = (struct txn){.parts = NULL};
+    row_put_numbers(&broker->txn, number_limit, queue_id_limit);
+    const int err = core_write(broker, STORE_LAZY, numbers_written, NULL);
+    txn_done(&broker->txn);
+    broker->txn = kept;
+    if (err == 0) {
+        broker->number_limit = number_limit;
+        broker->queue_id_limit = queue_id_limit;
+    }
+    return err;
+}
+
+uint64_t core_new_number(struct broker *broker)
+{
+    if (broker->next_number >= broker->number_limit && numbers_reserve(broker) < 0)
+        return 0;
+    return broker->next_number++;
+}
+
+uint32_t core_new_queue_id(struct broker *broker)
+{
+    if (broker->next_queue_id >= broker->queue_id_limit && numbers_reserve(broker) < 0)
+        return 0;
+    return broker->next_queue_id++;
+}
+
+static void on_trim(void *data, uint64_t position)
+{
+    trim_begin(data, position);
+}
+
+static void on_writable(void *data, bool writable, const char *reason)
+{
+    struct broker *broker = data;
+    broker->writable = writable;
+    metric_set(&broker->deps.metrics->store_writable, writable);
+    if (writable)
+        log_write(broker->deps.log, LOG_INFO, "store", "the log takes writes again");
+    else
+        log_write(broker->deps.log, LOG_ERROR, "store", "the log takes no writes: %s", reason);
+}
+
+static void on_drained(void *data)
+{
+    struct broker *broker = data;
+    if (broker->deps.on_drained)
+        broker->deps.on_drained(broker->deps.drained_data);
+}
+
+static void broker_init_tables(struct broker *broker)
+{
+    hashmap_init(&broker->topics_by_name);
+    hashmap_init(&broker->topics_by_id);
+    list_init(&broker->topics_sorted);
+    hashmap_init(&broker->filters_by_queue);
+    hashmap_init(&broker->subs);
+    hashmap_init(&broker->sessions);
+    hashmap_init(&broker->sessions_by_number);
+    list_init(&broker->session_list);
+    list_init(&broker->dirty_cursors);
+    list_init(&broker->finished);
+    broker->trie = trie_new(65536);
+    broker->retained = retained_new();
+    broker->queue_ids = mem_new(FILTER_MATCH_MAX * sizeof *broker->queue_ids);
+    broker->next_number = 1;
+    broker->next_queue_id = 1;
+}
+
+int broker_new(const struct broker_config *config, const struct broker_deps *deps,
+               struct broker **ret_broker, struct errmsg *reterr)
+{
+    struct broker *broker = mem_new(sizeof *broker);
+    broker->config = *config;
+    broker->deps = *deps;
+    broker->writable = true;
+    metric_set(&deps->metrics->store_writable, 1);
+    broker_init_tables(broker);
+    progress_init(broker);
+    broker->started_ms = core_now_ms(broker);
+    const struct store_watcher watcher = {
+        .on_trim = on_trim, .on_writable = on_writable, .on_drained = on_drained, .data = broker};
+    deps->store->ops->watch(deps->store, &watcher);
+    const int err = recover_all(broker, reterr);
+    if (err < 0) {
+        (void)broker_free(broker);
+        return err;
+    }
+    broker->sys = sys_new(broker);
+    *ret_broker = broker;
+    return 0;
+}
+
+void broker_configure(struct broker *broker, const struct broker_config *config)
+{
+    broker->config = *config;
+    sys_configure(broker->sys);
+}
+
+void broker_drain(struct broker *broker, void (*idle)(void *data), void *data)
+{
+    broker->draining = true;
+    broker->idle = idle;
+    broker->idle_data = data;
+    broker->pending++; /* held until all links are closed */
+    list_each_safe (it, &broker->session_list) {
+        struct session *session = CONTAINER_OF(it, struct session, node);
+        if (session->link)
+            session_kick(session, REASON_SHUTTING_DOWN, NULL);
+    }
+    progress_flush(broker);
+    core_ended(broker);
+}
+
+struct broker *broker_free(struct broker *broker)
+{
+    if (!broker)
+        return NULL;
+    broker->closing = true;
+    while (!list_empty(&broker->session_list))
+        session_free(LIST_FIRST(&broker->session_list, struct session, node));
+    while (!list_empty(&broker->topics_sorted))
+        topic_remove(broker, LIST_FIRST(&broker->topics_sorted, struct topic, node));
+    inflight_free_finished(broker);
+    publish_free_all(broker);
+    timer_stop(broker->deps.timers, &broker->progress_timer);
+    broker->sys = sys_free(broker->sys);
+    broker->trim = trim_free(broker, broker->trim);
+    hashmap_done(&broker->topics_by_name);
+    hashmap_done(&broker->topics_by_id);
+    hashmap_done(&broker->filters_by_queue);
+    hashmap_done(&broker->subs);
+    hashmap_done(&broker->sessions);
+    hashmap_done(&broker->sessions_by_number);
+    (void)trie_free(broker->trie);
+    (void)retained_free(broker->retained);
+    mem_free(broker->queue_ids);
+    txn_done(&broker->txn);
+    mem_free(broker);
+    return NULL;
+}

@@ -1,0 +1,472 @@
+/* The core's own structures, shared by the files of broker/ only.
+ *
+ * Ownership: a broker owns its sessions, filters, groups and topics. A session owns its
+ * subscriptions, in-flight entries and will. A filter lives while a subscription names it; a group
+ * while it has a member. Everything is the loop thread's.
+ *
+ * Words: a *cursor* is a position in a queue with the entries below it that are not finished; a
+ * *sub* is one session's subscription to one filter; a *live* sub or group is at its queue's head
+ * and is fed from events; a *lagging* one reads its queue when its session can take more.
+ */
+#pragma once
+
+#include "base/hashmap.h"
+#include "base/list.h"
+#include "broker/broker.h"
+#include "broker/inspect.h"
+#include "broker/link.h"
+#include "broker/pidmap.h"
+#include "broker/retained.h"
+#include "broker/trie.h"
+#include "broker/txn.h"
+
+#define FILTER_MATCH_MAX  4096u      /* filters one publish may match, = STORE_QUEUES_MAX */
+#define QUEUE_ID_BLOCK    1024u      /* queue numbers reserved by one row */
+#define SESSION_NO_EXPIRY UINT32_MAX /* as in the Session Expiry Interval */
+
+/* --- topics (topics.c) ------------------------------------------------------------------- */
+struct topic {
+    struct hashnode by_name, by_id;
+    struct list node;          /* broker->topics_sorted, in name order */
+    struct slice name, remark; /* owned */
+    uint64_t created_ms;
+    uint64_t sub_count; /* subscriptions whose filter begins with this name */
+    uint64_t retained_count;
+    uint32_t id;
+    bool row_missing; /* its row could not be written yet */
+};
+
+/* --- queues and cursors -------------------------------------------------------------------- */
+struct inflight;
+
+/* Progress in a queue. Entries below next_seq that are still open are in `open`, in order. */
+struct cursor {
+    uint64_t owner; /* number of the session or group: names the row */
+    uint32_t queue_id;
+    bool durable; /* has a row */
+    bool dirty;   /* in broker->dirty_cursors */
+    struct list dirty_node;
+    uint64_t next_seq;
+    struct list open; /* struct inflight.cursor_node, and redeliver entries of groups */
+};
+
+/* A topic filter with at least one subscription. */
+struct filter {
+    struct slice text; /* owned */
+    struct hashnode by_queue;
+    uint32_t queue_id;                   /* 0: nobody subscribes at QoS 1 or 2 */
+    uint32_t sub_count, queue_sub_count; /* of all subs and groups; of those that read the queue */
+    bool is_private;                     /* a client's point-to-point queue: not in the trie */
+    struct list live; /* subs of connected sessions (sub.live_node), groups excepted */
+    struct list groups;
+};
+
+enum sub_flags {
+    SUB_NO_LOCAL = 1,
+    SUB_RETAIN_AS_PUBLISHED = 2,
+    SUB_RETAIN_PENDING = 4, /* retained messages still to be sent */
+};
+
+struct sub {
+    struct hashnode by_key; /* broker->subs: (session, filter, group) */
+    struct list session_node, live_node;
+    struct list lag_node; /* session->lagging; when shared: session->shared */
+    struct session *session;
+    struct filter *filter;
+    struct group *group;     /* shared subscription, else NULL */
+    struct list member_node; /* of group->members */
+    struct cursor cursor;    /* unused when shared or QoS 0 */
+    uint64_t begin_position; /* messages before it were published before the subscription */
+    uint64_t end_position;   /* unsubscribed, to be drained up to here; UINT64_MAX otherwise */
+    uint32_t id;             /* Subscription Identifier, 0 = none */
+    uint8_t qos, flags;
+    bool lagging;
+    bool unwritten;        /* point-to-point: its row goes with each message until one is durable */
+    struct reader *reader; /* a read under way, or NULL */
+};
+
+/* A shared subscription: one cursor for all members. */
+struct group {
+    struct broker *broker;
+    struct list filter_node; /* filter->groups */
+    struct slice name;       /* owned */
+    struct filter *filter;
+    struct list members; /* struct sub.member_node; the front is asked first */
+    uint32_t member_count, durable_count;
+    struct cursor cursor;
+    uint64_t number; /* as a session's: names rows */
+    uint64_t begin_position;
+    struct list redeliver; /* struct inflight given back by members that left */
+    bool lagging;
+    struct reader *reader;
+};
+
+/* --- in flight to a client ------------------------------------------------------------------ */
+enum inflight_state {
+    INFLIGHT_STORING,   /* QoS 2: its row is not durable yet, nothing was sent */
+    INFLIGHT_SENT,      /* waits for PUBACK or PUBREC */
+    INFLIGHT_RELEASING, /* PUBREC came, the row is being changed */
+    INFLIGHT_RELEASED,  /* PUBREL sent, waits for PUBCOMP */
+    INFLIGHT_FREE,      /* in group->redeliver, nobody's */
+};
+
+struct inflight {
+    struct list node; /* session->inflight, in the order sent; group->redeliver; broker->finished */
+    struct list cursor_node; /* cursor->open; detached when the cursor is gone */
+    struct session *session;
+    struct cursor *cursor; /* NULL: its subscription was removed */
+    struct group *group;   /* whose entry it is, or NULL */
+    uint64_t number;       /* of the session, for rows that outlive it */
+    uint64_t seq;          /* in the queue; the position for retained messages */
+    uint64_t position;
+    uint32_t queue_id; /* 0: a retained message */
+    uint32_t sub_id;   /* of the subscription it was sent for; 0 none */
+    uint16_t packet_id;
+    uint8_t qos, state;
+    uint8_t writes; /* of its row, under way */
+    bool retain;
+    bool has_row;     /* QoS 2 of a durable session */
+    bool unsent;      /* to be sent, again or for the first time */
+    bool sent_before; /* with DUP */
+    bool dead;        /* ended while a write is under way: freed by its done */
+};
+
+/* --- sessions --------------------------------------------------------------------------------- */
+struct will {
+    struct slice topic, payload, props; /* owned */
+    uint32_t expiry_s;
+    uint32_t delay_s;
+    uint8_t qos;
+    bool retain;
+};
+
+/* Retained messages being sent to one new subscription. */
+struct retained_job {
+    struct list node;
+    struct sub *sub;
+    struct slice after; /* owned: the topic done last */
+    struct slice next;  /* owned: the topic being read */
+    struct reader *reader;
+    uint16_t held_by; /* packet ID of the SUBSCRIBE whose SUBACK must go first, or 0 */
+    bool blocked;     /* the read just made could not be sent */
+};
+
+struct session {
+    struct hashnode by_id, by_number;
+    struct list node; /* broker->session_list */
+    struct broker *broker;
+    struct slice client_id, username; /* owned */
+    uint64_t number;
+    struct link *link; /* NULL: offline */
+    struct list subs;
+    uint32_t sub_count;
+    struct list lagging; /* subs with something to read, served in turn */
+    struct list retained_jobs;
+    struct list inflight; /* in the order sent */
+    struct list shared;   /* subs that are members of groups */
+    struct cursor direct; /* retained messages in flight; its queue number is 0 */
+    struct list *resend;  /* in flight: where entries that are unsent begin, or NULL */
+    struct reader *resend_reader;
+    struct pidmap outbound; /* struct inflight */
+    struct pidmap inbound;  /* QoS 2: struct publish while pending, or INBOUND_x */
+    struct list publishing; /* struct publish of the present link */
+    uint32_t publish_pending;
+    struct sub *p2p; /* its own queue, or NULL */
+    struct will *will;
+    struct timer expiry_timer, will_timer, retry_timer;
+    struct deferred pump;    /* once per turn of the loop */
+    struct timer pump_later; /* goes on in the next turn, so that others get theirs */
+    uint32_t expiry_s;
+    uint64_t created_ms, connected_ms, disconnected_ms; /* wall; disconnected 0 while online */
+    uint64_t trimmed;
+    uint16_t keep_alive_s;
+    uint8_t version;
+    bool clean_start;
+    bool durable; /* outlives its connection: its state has rows */
+    bool has_row; /* a session row is written or on its way */
+    bool blocked; /* the link has no room; link_writable will come */
+    uint8_t kick; /* reason to close the link with at the end of this turn, or 0 */
+    bool opening; /* link_connect is not answered yet */
+};
+
+struct broker {
+    struct broker_config config;
+    struct broker_deps deps;
+    struct hashmap topics_by_name, topics_by_id;
+    struct list topics_sorted;
+    uint32_t topic_count;
+
+    struct trie *trie;
+    struct hashmap filters_by_queue;
+    struct hashmap subs;
+    uint64_t sub_count;
+    struct retained_index *retained;
+    uint64_t retained_bytes;
+
+    struct hashmap sessions;
+    struct hashmap sessions_by_number;
+    struct list session_list;
+    uint32_t session_count;
+
+    struct list dirty_cursors;
+    struct timer progress_timer; /* writes dirty cursors */
+    struct list finished;        /* struct inflight whose rows go with the next progress record */
+
+    uint64_t next_number, number_limit; /* of sessions and groups */
+    uint32_t next_queue_id, queue_id_limit;
+
+    uint32_t pending; /* appends with a done under way */
+    bool draining, writable;
+    bool closing; /* being freed: rows are left as they are */
+    void (*idle)(void *data);
+    void *idle_data;
+    uint64_t started_ms;
+
+    struct txn txn; /* the one under construction */
+    struct sys *sys;
+    struct trim *trim;              /* retained messages being copied forward, or NULL */
+    uint32_t *queue_ids;            /* FILTER_MATCH_MAX: scratch of one publish */
+    struct publish *free_publishes; /* kept for reuse */
+};
+
+/* --- core.c ------------------------------------------------------------------------------------
+ */
+typedef void core_write_fn(struct broker *broker, void *data, int err);
+/* Submits what broker->txn holds, and clears it. done: may be NULL; runs later, never inside the
+ * call. Returns 0 or what store_append returned (then done will not run). */
+MUST_CHECK int core_write(struct broker *broker, uint8_t level, core_write_fn *done, void *data);
+uint64_t core_now_ms(const struct broker *broker); /* monotonic */
+uint64_t core_wall_ms(const struct broker *broker);
+/* A number never used before; 0 when the store takes no writes. */
+uint64_t core_new_number(struct broker *broker);
+uint32_t core_new_queue_id(struct broker *broker);
+/* Ends one pending append; calls idle when it was the last of a draining broker. */
+void core_ended(struct broker *broker);
+struct slice core_copy(struct slice bytes); /* owned; free with core_free */
+void core_free(struct slice *slice);
+
+/* --- topics.c ----------------------------------------------------------------------------------
+ */
+struct topic *topic_find(const struct broker *broker, struct slice name);
+struct topic *topic_by_id(const struct broker *broker, uint32_t id);
+/* Puts a topic into the tables; used by creation and recovery. */
+struct topic *topic_add(struct broker *broker, struct slice name, uint32_t id, uint64_t created_ms,
+                        struct slice remark);
+void topic_remove(struct broker *broker, struct topic *topic);
+/* Finds the topic a name or filter needs, creating it when the configuration says so.
+ * Returns 0; ERR_NOTFOUND; ERR_INVALID: may not be created by clients; ERR_FULL; ERR_UNAVAILABLE.
+ */
+MUST_CHECK int topic_admit(struct broker *broker, struct slice name, struct topic **ret_topic);
+/* Why a name may not be a first-level topic, or NULL when it may. */
+const char *topic_refusal(const struct broker *broker, struct slice first);
+/* true for names that need no topic: $SYS and $events. */
+bool topic_is_system(struct slice first);
+
+/* --- filters.c ---------------------------------------------------------------------------------
+ */
+struct filter *filter_find(struct broker *broker, struct slice text);
+/* Finds or makes; queue_id: from a row, or 0. Returns NULL when out of memory. */
+struct filter *filter_get(struct broker *broker, struct slice text, uint32_t queue_id);
+struct filter *filter_by_queue(const struct broker *broker, uint32_t queue_id);
+struct filter *filter_new_private(struct broker *broker, struct slice client_id, uint32_t queue_id);
+/* Gives the filter a queue if it has none. Returns 0 or ERR_UNAVAILABLE. */
+MUST_CHECK int filter_need_queue(struct broker *broker, struct filter *filter);
+/* Frees the filter when nobody subscribes, its queue when nobody reads it. */
+void filter_tidy(struct broker *broker, struct filter *filter);
+
+/* --- subs.c ------------------------------------------------------------------------------------
+ */
+struct sub *sub_find(const struct session *session, const struct filter *filter,
+                     const struct group *group);
+struct sub *sub_new(struct session *session, struct filter *filter, struct group *group);
+/* Detaches and frees; rows are the caller's affair. */
+void sub_free(struct sub *sub);
+bool sub_reads_queue(const struct sub *sub);
+/* The session connects or disconnects. */
+void sub_attach(struct sub *sub);
+void sub_detach(struct sub *sub);
+void sub_mark_lagging(struct sub *sub);
+void sub_set_qos(struct sub *sub, uint8_t qos); /* keeps the filter's count of queue readers */
+/* Adds the deletion of its rows to broker->txn when the session is durable, and frees it. */
+void sub_remove(struct sub *sub);
+uint64_t sub_lag(const struct sub *sub);
+
+/* --- groups.c ----------------------------------------------------------------------------------
+ */
+struct group *group_find(const struct filter *filter, struct slice name);
+struct group *group_new(struct broker *broker, struct filter *filter, struct slice name,
+                        uint64_t number);
+void group_join(struct group *group, struct sub *sub);
+void group_leave(struct group *group, struct sub *sub);
+void group_event(struct group *group, const struct store_entry *entry);
+void group_event_qos0(struct group *group, const struct message *message);
+/* Takes an entry in flight back from its session, to be sent to another member. */
+void group_take_back(struct inflight *inflight);
+void group_pump(struct group *group);
+void group_mark_lagging(struct group *group);
+/* Lets a member that can take more go on with the group. */
+void group_wake(struct group *group);
+/* A member's client left or came: what it had not acknowledged may go to others. */
+void group_member_offline(struct group *group, struct session *session);
+void group_member_online(struct group *group, struct session *session);
+
+/* --- progress.c: cursors -------------------------------------------------------------------------
+ */
+void cursor_init(struct cursor *cursor, uint64_t owner, uint32_t queue_id, uint64_t next_seq);
+/* Open entries lose the cursor; they are finished without it. */
+void cursor_done(struct cursor *cursor);
+/* It changed: its row is written within PROGRESS_MS, never at once. */
+void cursor_touch(struct broker *broker, struct cursor *cursor);
+/* true when an entry not yet reached is open already, as happens after a recovery. */
+bool cursor_is_open(const struct cursor *cursor, uint64_t seq);
+void progress_init(struct broker *broker);
+void progress_soon(struct broker *broker);
+void progress_flush(struct broker *broker);
+
+/* --- inflight.c --------------------------------------------------------------------------------
+ */
+struct inflight *inflight_new(struct session *session, struct cursor *cursor,
+                              const struct store_entry *entry);
+/* Ends it: acknowledged, or given up. Its QoS 2 row goes with the next progress record. */
+void inflight_end(struct inflight *inflight);
+/* QoS 2: writes its row with its state; then `unsent` or PUBREL. */
+void inflight_write(struct inflight *inflight);
+void inflight_free_finished(struct broker *broker);
+void inflight_open(struct cursor *cursor, struct inflight *inflight); /* keeps the order by seq */
+uint32_t inflight_window(const struct session *session); /* how many more may be sent */
+/* Takes it out of its session, cursor and group untouched. */
+void inflight_leave_session(struct inflight *inflight);
+/* Puts a recovered or taken-back one into a session with its packet ID. */
+void inflight_adopt(struct session *session, struct inflight *inflight);
+
+/* --- reader.c: one read from the store that may outlive who asked
+ * ---------------------------------- */
+struct reader;
+/* err as store_read's; entries valid during the call. */
+typedef void reader_fn(void *owner, int err, const struct store_read *read);
+/* Entries of a queue to read: from from_seq on, at most entries_max. */
+struct reader_span {
+    uint64_t from_seq;
+    uint32_t queue_id, entries_max;
+};
+/* Reads; fn runs inside the call when the entries are in memory, else later, unless reader_cancel
+ * comes first. *slot points to the reader while it is under way and is NULL when fn runs. fn must
+ * not free what holds the slot. */
+void reader_queue(struct broker *broker, struct reader **slot, struct reader_span span,
+                  reader_fn *fn, void *owner);
+void reader_message(struct broker *broker, struct reader **slot, uint64_t position, reader_fn *fn,
+                    void *owner);
+void reader_cancel(struct reader **slot); /* harmless when none is under way */
+
+/* --- deliver.c ---------------------------------------------------------------------------------
+ */
+enum deliver_result {
+    DELIVER_DONE,    /* sent, or on its way */
+    DELIVER_SKIPPED, /* not for this session, expired, too large: go on */
+    DELIVER_BLOCKED, /* no room or no window: stays where it is */
+};
+
+/* An entry of the queue of `cursor` to the session of `sub`; shared: the cursor is its group's. */
+enum deliver_result deliver_entry(struct sub *sub, struct cursor *cursor,
+                                  const struct store_entry *entry);
+/* A stored message reached the head of queues: hands it to whoever is live. */
+void deliver_event(struct broker *broker, const struct message *message, const uint32_t *queue_ids,
+                   const uint64_t *seqs, uint16_t queue_count);
+/* QoS 0, straight from memory. Returns how many subscriptions matched. */
+uint32_t deliver_qos0(struct broker *broker, const struct message *message);
+enum deliver_result deliver_retained(struct sub *sub, const struct message *message);
+/* Sends an in-flight entry whose `unsent` is set. */
+enum deliver_result deliver_again(struct inflight *inflight, const struct message *message);
+/* true when it is past its expiry, or its topic was deleted. */
+bool message_gone(const struct broker *broker, const struct message *message);
+/* The session may take one more QoS 1 or 2 message now. */
+bool session_ready(const struct session *session);
+
+/* --- pump.c -------------------------------------------------------------------------------------
+ */
+/* At the end of this turn of the loop, sends the session what it can take: what was in flight, then
+ * lagging queues in turn, then retained messages. */
+void session_pump(struct session *session);
+void session_pump_later(struct session *session); /* in the next turn */
+void session_pump_init(struct session *session);
+void session_pump_stop(struct session *session); /* cancels reads under way */
+
+/* --- publish.c ----------------------------------------------------------------------------------
+ */
+struct publish_request {
+    struct slice topic, payload, props;
+    struct session *session; /* who published, or NULL */
+    struct link *link;       /* who gets the answer, or NULL */
+    struct slice client_id;
+    uint32_t expiry_s;
+    uint16_t packet_id;
+    uint8_t qos;
+    bool retain;
+    uint64_t publisher;
+};
+
+/* Routes and stores one message; broker->txn may hold operations that go with it. Refusals are
+ * answered to request->link. Returns 0 or why it was refused. */
+int publish_submit(struct broker *broker, const struct publish_request *request);
+/* Forgets who waits for answers: the link is gone. */
+void publish_detach(struct session *session);
+/* The session is gone too. */
+void publish_forget(struct session *session);
+void publish_free_all(struct broker *broker);
+
+/* --- retained_jobs.c ----------------------------------------------------------------------------
+ */
+void retained_job_start(struct sub *sub, uint16_t held_by);
+void retained_jobs_cancel(struct session *session, const struct sub *sub); /* sub NULL: all */
+void retained_jobs_release(struct session *session, uint16_t packet_id);
+void retained_jobs_pump(struct session *session);
+/* A publish with RETAIN goes to the store: adds its row to broker->txn. Returns NULL when out of
+ * memory. */
+struct retained *retained_storing(struct broker *broker, const struct message *message);
+/* Its outcome: stored is NULL when it failed. */
+void retained_stored(struct broker *broker, struct slice topic, struct retained *retained,
+                     const struct message *stored);
+/* Fills an entry from a row or a stored message. */
+void retained_set(struct broker *broker, struct retained *retained, const struct retained *value);
+/* Forgets a retained message that is gone; its row is deleted lazily. */
+void retained_drop(struct broker *broker, struct slice topic);
+
+/* --- will.c -------------------------------------------------------------------------------------
+ */
+struct will *will_new(const struct packet_connect *packet); /* NULL when it has none */
+struct will *will_free(struct will *will);
+/* Now; clears it. When the store takes no writes it is tried again, unless the session is ending.
+ */
+void will_publish(struct session *session, bool ending);
+void will_due(struct session *session, uint64_t delay_min_ms); /* after its delay */
+
+/* --- sessions.c ---------------------------------------------------------------------------------
+ */
+struct session *session_find(const struct broker *broker, struct slice client_id);
+struct session *session_by_number(const struct broker *broker, uint64_t number);
+struct session *session_new(struct broker *broker, struct slice client_id, uint64_t number);
+void session_free(struct session *session); /* memory only */
+/* Ends an offline session: publishes its pending will, adds the deletion of its rows to broker->txn
+ * (which must be empty), frees it. The caller submits the transaction when it has something in it.
+ */
+void session_discard(struct session *session);
+/* Writes its row. Returns as core_write. */
+MUST_CHECK int session_write(struct session *session, uint8_t level, core_write_fn *done,
+                             void *data);
+/* The link is gone: subs detach, timers start. */
+void session_offline(struct session *session, bool publish_will);
+void session_start_expiry(struct session *session, uint64_t elapsed_ms);
+/* Closes the client's connection with a reason of ours. */
+void session_kick(struct session *session, uint8_t reason, const char *text);
+/* The same at the end of this turn, for callers in the middle of a delivery. */
+void session_kick_later(struct session *session, uint8_t reason);
+
+/* --- recover.c, sys.c, trim.c
+ * --------------------------------------------------------------------- */
+MUST_CHECK int recover_all(struct broker *broker, struct errmsg *reterr);
+struct sys *sys_new(struct broker *broker);
+struct sys *sys_free(struct sys *sys);
+void sys_configure(struct sys *sys);                   /* the interval may have changed */
+void sys_subscribed(struct sys *sys, struct sub *sub); /* sends the present values */
+void trim_begin(struct broker *broker, uint64_t position);
+struct trim *trim_free(struct broker *broker, struct trim *trim);

@@ -1,0 +1,351 @@
+/* Delivery: one message to one session.
+ *
+ * A message that matches several subscriptions of a session is delivered once: through the
+ * subscription with the lowest queue number among those whose queues the record names and which had
+ * begun before it; with the highest QoS and the subscription identifiers of all of them. The others
+ * skip it when they come to it. The filters matching a topic are always the same, so the choice is
+ * the same for each message of a topic and its order is kept. [MQTT3-3.3.5-1] [MQTT5-3.3.4-2]
+ * [MQTT3-4.6.0-6] [MQTT5-4.6.0-6]
+ */
+#include "broker/core_priv.h"
+
+#include "base/mem.h"
+#include "mqtt/topic.h"
+
+/* What a session gets a message with, over all its subscriptions. */
+struct gather {
+    const struct sub *owner; /* through which it is delivered, or NULL */
+    uint8_t qos;
+    bool retain_as_published;
+    uint8_t id_count;
+    uint32_t ids[LINK_SUBSCRIPTION_IDS_MAX];
+};
+
+bool message_gone(const struct broker *broker, const struct message *message)
+{
+    if (message->topic_id && !topic_by_id(broker, message->topic_id))
+        return true;
+    if (message->expiry_s == MESSAGE_NO_EXPIRY)
+        return false;
+    /* [MQTT5-3.3.2-5] */
+    if (core_wall_ms(broker) < message->time_ms + (uint64_t)message->expiry_s * 1000)
+        return false;
+    metric_add(&broker->deps.metrics->messages_expired, 1);
+    return true;
+}
+
+bool session_ready(const struct session *session)
+{
+    return session->link && !session->opening && !session->blocked && !session->resend &&
+           inflight_window(session) > 0;
+}
+
+/* Index of queue_id in the ascending array, or -1. */
+static int queue_place(const uint32_t *queue_ids, uint16_t count, uint32_t queue_id)
+{
+    int low = 0, high = (int)count - 1;
+    while (low <= high) {
+        const int mid = (low + high) / 2;
+        if (queue_ids[mid] == queue_id)
+            return mid;
+        if (queue_ids[mid] < queue_id)
+            low = mid + 1;
+        else
+            high = mid - 1;
+    }
+    return -1;
+}
+
+static void gather_add(struct gather *gather, const struct sub *sub, const struct message *message)
+{
+    if ((sub->flags & SUB_NO_LOCAL) && message->publisher == sub->session->number)
+        return; /* [MQTT5-3.8.3-3] */
+    if (message->position &&
+        (message->position < sub->begin_position || message->position >= sub->end_position))
+        return;
+    const struct sub *owner = gather->owner;
+    const bool reads = sub_reads_queue(sub);
+    if (!owner ||
+        (reads && (!sub_reads_queue(owner) || sub->filter->queue_id < owner->filter->queue_id)))
+        gather->owner = sub;
+    gather->qos = MAX(gather->qos, sub->qos);
+    if (sub->flags & SUB_RETAIN_AS_PUBLISHED)
+        gather->retain_as_published = true;
+    if (sub->id && gather->id_count < LINK_SUBSCRIPTION_IDS_MAX)
+        gather->ids[gather->id_count++] = sub->id; /* [MQTT5-3.3.4-3] [MQTT5-3.3.4-4] */
+}
+
+/* entry->queue_ids decides which queue readers take part; QoS 0 subscriptions always do. */
+static void gather_all(const struct sub *sub, const struct store_entry *entry, struct gather *ret)
+{
+    struct session *session = sub->session;
+    struct broker *broker = session->broker;
+    *ret = (struct gather){.owner = NULL};
+    if (session->sub_count == 1) {
+        gather_add(ret, sub, &entry->message);
+        return;
+    }
+    const struct trie_matches matches = trie_match(broker->trie, entry->message.topic);
+    for (uint32_t i = 0; i < matches.count; i++) {
+        const struct filter *filter = matches.values[i];
+        const struct sub *other = sub_find(session, filter, NULL);
+        if (!other)
+            continue;
+        if (sub_reads_queue(other) && entry->message.qos > 0 &&
+            queue_place(entry->queue_ids, entry->queue_count, filter->queue_id) < 0)
+            continue;
+        gather_add(ret, other, &entry->message);
+    }
+    if (session->p2p &&
+        queue_place(entry->queue_ids, entry->queue_count, session->p2p->filter->queue_id) >= 0)
+        gather_add(ret, session->p2p, &entry->message);
+}
+
+static uint32_t expiry_left_s(const struct broker *broker, const struct message *message)
+{
+    if (message->expiry_s == MESSAGE_NO_EXPIRY)
+        return MESSAGE_NO_EXPIRY;
+    const uint64_t waited_s = (core_wall_ms(broker) - message->time_ms) / 1000;
+    return waited_s < message->expiry_s ? message->expiry_s - (uint32_t)waited_s : 1;
+}
+
+/* Counts what the conn said of a PUBLISH; `too large` is as good as sent. [MQTT5-3.1.2-25] */
+static enum deliver_result sent(struct session *session, int err)
+{
+    struct metrics *metrics = session->broker->deps.metrics;
+    if (err == ERR_AGAIN) {
+        session->blocked = true;
+        return DELIVER_BLOCKED;
+    }
+    if (err == ERR_FULL) {
+        metric_add(&metrics->messages_too_large, 1);
+        return DELIVER_SKIPPED;
+    }
+    metric_add(&metrics->publish_sent, 1);
+    return DELIVER_DONE;
+}
+
+/* Sends a new in-flight entry, or first makes its row durable. */
+static enum deliver_result deliver_new(struct inflight *inflight, struct delivery *delivery)
+{
+    struct session *session = inflight->session;
+    if (inflight->qos == 2 && session->durable) {
+        inflight->state = INFLIGHT_STORING;
+        inflight_write(inflight);
+        return DELIVER_DONE;
+    }
+    delivery->packet_id = inflight->packet_id;
+    const enum deliver_result result =
+        sent(session, session->link->ops->publish(session->link, delivery));
+    if (result != DELIVER_DONE)
+        inflight_end(inflight);
+    else
+        inflight->sent_before = true;
+    return result;
+}
+
+enum deliver_result deliver_entry(struct sub *sub, struct cursor *cursor,
+                                  const struct store_entry *entry)
+{
+    struct session *session = sub->session;
+    const struct message *message = &entry->message;
+    if (!session_ready(session))
+        return DELIVER_BLOCKED;
+    if (cursor_is_open(cursor, entry->seq) || message_gone(session->broker, message))
+        return DELIVER_SKIPPED;
+    struct gather gather = {.owner = NULL};
+    if (sub->group)
+        gather_add(&gather, sub, message);
+    else
+        gather_all(sub, entry, &gather);
+    if (gather.owner != sub)
+        return DELIVER_SKIPPED;
+    struct delivery delivery = {
+        .message = message,
+        .expiry_s = expiry_left_s(session->broker, message),
+        .qos = MIN(message->qos, gather.qos),
+        .retain = gather.retain_as_published && (message->flags & MESSAGE_RETAIN),
+        .subscription_id_count = gather.id_count,
+    };
+    for (uint8_t i = 0; i < gather.id_count; i++)
+        delivery.subscription_ids[i] = gather.ids[i];
+    ASSERT(delivery.qos > 0);
+    struct inflight *inflight = inflight_new(session, cursor, entry);
+    inflight->qos = delivery.qos;
+    inflight->retain = delivery.retain;
+    inflight->sub_id = gather.id_count ? gather.ids[0] : 0;
+    inflight->group = sub->group;
+    return deliver_new(inflight, &delivery);
+}
+
+enum deliver_result deliver_retained(struct sub *sub, const struct message *message)
+{
+    struct session *session = sub->session;
+    if (message_gone(session->broker, message))
+        return DELIVER_SKIPPED;
+    struct delivery delivery = {
+        .message = message,
+        .expiry_s = expiry_left_s(session->broker, message),
+        .qos = MIN(message->qos, sub->qos),
+        .retain = true, /* [MQTT3-3.3.1-8] [MQTT5-3.3.1-8] */
+        .subscription_id_count = sub->id ? 1 : 0,
+        .subscription_ids = {sub->id},
+    };
+    if (!session->link || session->blocked || session->resend)
+        return DELIVER_BLOCKED;
+    if (delivery.qos == 0)
+        return sent(session, session->link->ops->publish(session->link, &delivery));
+    if (!session_ready(session))
+        return DELIVER_BLOCKED;
+    const struct store_entry entry = {.seq = message->position, .message = *message};
+    if (cursor_is_open(&session->direct, entry.seq))
+        return DELIVER_SKIPPED; /* the same message, through an overlapping subscription */
+    struct inflight *inflight = inflight_new(session, &session->direct, &entry);
+    inflight->qos = delivery.qos;
+    inflight->retain = true;
+    inflight->sub_id = sub->id;
+    cursor_touch(session->broker, &session->direct);
+    return deliver_new(inflight, &delivery);
+}
+
+enum deliver_result deliver_again(struct inflight *inflight, const struct message *message)
+{
+    struct session *session = inflight->session;
+    struct delivery delivery = {
+        .message = message,
+        .expiry_s = expiry_left_s(session->broker, message),
+        .packet_id = inflight->packet_id, /* [MQTT3-4.4.0-1] [MQTT5-4.4.0-1] */
+        .qos = inflight->qos,
+        .retain = inflight->retain,
+        .dup = inflight->sent_before, /* [MQTT3-3.3.1-1] [MQTT5-3.3.1-1] */
+        .subscription_id_count = inflight->sub_id ? 1 : 0,
+        .subscription_ids = {inflight->sub_id},
+    };
+    if (session->blocked)
+        return DELIVER_BLOCKED;
+    const enum deliver_result result =
+        sent(session, session->link->ops->publish(session->link, &delivery));
+    if (result == DELIVER_DONE)
+        inflight->unsent = false, inflight->sent_before = true;
+    return result;
+}
+
+/* To a connected subscription that does not read the queue, or a message that is in none. */
+static bool deliver_live_qos0(struct sub *sub, const struct store_entry *entry)
+{
+    struct session *session = sub->session;
+    if (session->opening)
+        return false;
+    struct gather gather;
+    gather_all(sub, entry, &gather);
+    if (gather.owner != sub)
+        return false;
+    struct delivery delivery = {
+        .message = &entry->message,
+        .expiry_s = expiry_left_s(session->broker, &entry->message),
+        .retain = gather.retain_as_published && (entry->message.flags & MESSAGE_RETAIN),
+        .subscription_id_count = gather.id_count,
+    };
+    for (uint8_t i = 0; i < gather.id_count; i++)
+        delivery.subscription_ids[i] = gather.ids[i];
+    const int err =
+        session->blocked ? ERR_AGAIN : session->link->ops->publish(session->link, &delivery);
+    if (sent(session, err) == DELIVER_BLOCKED)
+        metric_add(&session->broker->deps.metrics->publish_qos0_dropped, 1);
+    return true;
+}
+
+/* The entry is the next one of the queue: sent now, or the subscription lags from here. */
+static void deliver_live(struct sub *sub, const struct store_entry *entry)
+{
+    struct cursor *cursor = &sub->cursor;
+    if (sub->lagging || entry->seq < cursor->next_seq)
+        return;
+    if (entry->seq > cursor->next_seq || deliver_entry(sub, cursor, entry) == DELIVER_BLOCKED) {
+        sub_mark_lagging(sub);
+        return;
+    }
+    cursor->next_seq = entry->seq + 1;
+    cursor_touch(sub->session->broker, cursor);
+}
+
+static void deliver_to_filter(struct filter *filter, const struct store_entry *entry, bool in_queue)
+{
+    list_each (it, &filter->live) {
+        struct sub *sub = CONTAINER_OF(it, struct sub, live_node);
+        if (!sub_reads_queue(sub))
+            (void)deliver_live_qos0(sub, entry);
+        else if (in_queue)
+            deliver_live(sub, entry);
+    }
+    if (!in_queue)
+        return;
+    list_each (it, &filter->groups) {
+        group_event(CONTAINER_OF(it, struct group, filter_node), entry);
+    }
+}
+
+static void deliver_p2p(struct broker *broker, struct store_entry *entry, const uint64_t *seqs)
+{
+    struct slice first, client_id;
+    if (!topic_p2p_parse(entry->message.topic, &first, &client_id))
+        return;
+    struct session *session = session_find(broker, client_id);
+    if (!session || !session->p2p)
+        return;
+    session->p2p->unwritten = false;
+    if (!session->link)
+        return;
+    const int place =
+        queue_place(entry->queue_ids, entry->queue_count, session->p2p->filter->queue_id);
+    if (place < 0)
+        return;
+    entry->seq = seqs[place];
+    deliver_live(session->p2p, entry);
+}
+
+void deliver_event(struct broker *broker, const struct message *message, const uint32_t *queue_ids,
+                   const uint64_t *seqs, uint16_t queue_count)
+{
+    const struct trie_matches matches = trie_match(broker->trie, message->topic);
+    struct store_entry entry = {
+        .message = *message, .queue_ids = queue_ids, .queue_count = queue_count};
+    for (uint32_t i = 0; i < matches.count; i++) {
+        struct filter *filter = matches.values[i];
+        const int place =
+            filter->queue_id ? queue_place(queue_ids, queue_count, filter->queue_id) : -1;
+        entry.seq = place >= 0 ? seqs[place] : 0;
+        deliver_to_filter(filter, &entry, place >= 0);
+    }
+    deliver_p2p(broker, &entry, seqs);
+}
+
+uint32_t deliver_qos0(struct broker *broker, const struct message *message)
+{
+    const struct store_entry entry = {.message = *message};
+    const struct trie_matches matches = trie_match(broker->trie, message->topic);
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < matches.count; i++) {
+        struct filter *filter = matches.values[i];
+        list_each (it, &filter->live) {
+            count += deliver_live_qos0(CONTAINER_OF(it, struct sub, live_node), &entry);
+        }
+        list_each (it, &filter->groups) {
+            group_event_qos0(CONTAINER_OF(it, struct group, filter_node), message);
+            count++;
+        }
+    }
+    struct slice first, client_id;
+    if (!topic_p2p_parse(message->topic, &first, &client_id))
+        return count;
+    struct session *session = session_find(broker, client_id);
+    if (!session || !session->link || session->opening)
+        return count;
+    const struct delivery delivery = {.message = message,
+                                      .expiry_s = expiry_left_s(broker, message)};
+    const int err =
+        session->blocked ? ERR_AGAIN : session->link->ops->publish(session->link, &delivery);
+    if (sent(session, err) == DELIVER_BLOCKED)
+        metric_add(&broker->deps.metrics->publish_qos0_dropped, 1);
+    return count + 1;
+}

@@ -1,0 +1,146 @@
+/* Messages sent to a client and not yet acknowledged.
+ *
+ * QoS 2 of a durable session: its row (packet ID and place in the queue) is durable before the
+ * PUBLISH leaves, and its new state before the PUBREL leaves.
+ */
+#include "broker/core_priv.h"
+
+#include "base/mem.h"
+#include "broker/rows.h"
+
+void inflight_open(struct cursor *cursor, struct inflight *inflight)
+{
+    struct list *place = &cursor->open;
+    while (place->prev != &cursor->open &&
+           CONTAINER_OF(place->prev, struct inflight, cursor_node)->seq > inflight->seq)
+        place = place->prev;
+    list_insert_before(place, &inflight->cursor_node);
+    inflight->cursor = cursor;
+    inflight->queue_id = cursor->queue_id;
+}
+
+struct inflight *inflight_new(struct session *session, struct cursor *cursor,
+                              const struct store_entry *entry)
+{
+    const uint16_t packet_id = pidmap_next(&session->outbound);
+    ASSERT(packet_id != 0);
+    struct inflight *inflight = mem_new(sizeof *inflight);
+    inflight->seq = entry->seq;
+    inflight->position = entry->message.position;
+    inflight->packet_id = packet_id;
+    inflight->state = INFLIGHT_SENT;
+    list_init(&inflight->cursor_node);
+    inflight_open(cursor, inflight);
+    inflight_adopt(session, inflight);
+    return inflight;
+}
+
+void inflight_adopt(struct session *session, struct inflight *inflight)
+{
+    inflight->session = session;
+    inflight->number = session->number;
+    list_push_back(&session->inflight, &inflight->node);
+    pidmap_put(&session->outbound, inflight->packet_id, inflight);
+    metric_add(&session->broker->deps.metrics->inflight, 1);
+}
+
+void inflight_leave_session(struct inflight *inflight)
+{
+    struct session *session = inflight->session;
+    if (session->resend == &inflight->node)
+        session->resend = inflight->node.next;
+    if (session->resend == &session->inflight)
+        session->resend = NULL;
+    list_remove(&inflight->node);
+    pidmap_remove(&session->outbound, inflight->packet_id);
+    metric_add(&session->broker->deps.metrics->inflight, -1);
+    inflight->session = NULL;
+}
+
+void inflight_end(struct inflight *inflight)
+{
+    struct broker *broker = inflight->session->broker;
+    inflight_leave_session(inflight);
+    if (inflight->cursor)
+        cursor_touch(broker, inflight->cursor);
+    list_remove(&inflight->cursor_node);
+    inflight->cursor = NULL;
+    if (inflight->writes > 0) {
+        inflight->dead = true;
+    } else if (inflight->has_row) {
+        list_push_back(&broker->finished, &inflight->node);
+        progress_soon(broker);
+    } else {
+        mem_free(inflight);
+    }
+}
+
+void inflight_free_finished(struct broker *broker)
+{
+    while (!list_empty(&broker->finished)) {
+        struct inflight *inflight = LIST_FIRST(&broker->finished, struct inflight, node);
+        list_remove(&inflight->node);
+        mem_free(inflight);
+    }
+}
+
+uint32_t inflight_window(const struct session *session)
+{
+    if (!session->link)
+        return 0;
+    const uint32_t window = MIN(session->link->receive_max, session->broker->config.max_inflight);
+    return window > session->outbound.count ? window - session->outbound.count : 0;
+}
+
+static void inflight_written(struct broker *broker, void *data, int err)
+{
+    struct inflight *inflight = data;
+    inflight->writes--;
+    if (inflight->dead) {
+        if (inflight->writes > 0)
+            return;
+        list_init(&inflight->node);
+        list_push_back(&broker->finished, &inflight->node);
+        progress_soon(broker);
+        return;
+    }
+    struct session *session = inflight->session;
+    if (err < 0) {
+        /* Without its row it must not go out: begin again with the next connection. */
+        if (inflight->state == INFLIGHT_RELEASING)
+            inflight->state = INFLIGHT_SENT;
+        session_kick(session, REASON_QUOTA_EXCEEDED, "storage takes no writes");
+        return;
+    }
+    if (inflight->state == INFLIGHT_STORING) {
+        inflight->state = INFLIGHT_SENT;
+        inflight->unsent = true;
+        session->resend = session->resend ? session->inflight.next : &inflight->node;
+        session_pump(session);
+    } else if (inflight->state == INFLIGHT_RELEASING) {
+        inflight->state = INFLIGHT_RELEASED;
+        if (session->link)
+            session->link->ops->ack(session->link, PACKET_PUBREL, inflight->packet_id,
+                                    REASON_SUCCESS, NULL);
+    }
+}
+
+void inflight_write(struct inflight *inflight)
+{
+    struct broker *broker = inflight->session->broker;
+    ASSERT(inflight->qos == 2);
+    const uint8_t state = inflight->state;
+    /* The row says what is true once it is durable. */
+    inflight->state = state == INFLIGHT_STORING ? INFLIGHT_SENT : INFLIGHT_RELEASED;
+    row_put_outbound(&broker->txn, inflight);
+    inflight->state = state;
+    inflight->has_row = true;
+    const int err = core_write(broker, STORE_SYNC, inflight_written, inflight);
+    if (err == 0) {
+        inflight->writes++;
+        return;
+    }
+    if (state == INFLIGHT_RELEASING)
+        inflight->state = INFLIGHT_SENT;
+    session_kick_later(inflight->session, REASON_QUOTA_EXCEEDED);
+}

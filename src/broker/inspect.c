@@ -1,0 +1,407 @@
+/* What administrators see and do: a view of the core's tables. */
+#include "broker/inspect.h"
+#include "broker/core_priv.h"
+
+#include "base/mem.h"
+#include "broker/rows.h"
+#include "mqtt/topic.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define DELETE_OPS_MAX 4096u
+
+static int slice_order(struct slice a, struct slice b)
+{
+    const int order = memcmp(a.bytes, b.bytes, MIN(a.size, b.size));
+    return order ? order : (a.size > b.size) - (a.size < b.size);
+}
+
+/* --- topics
+ * ------------------------------------------------------------------------------------------ */
+
+static void topic_describe(const struct broker *broker, const struct topic *topic,
+                           struct topic_info *ret_info)
+{
+    uint64_t first, next;
+    store_queue_bounds(broker->deps.store, topic->id, &first, &next);
+    *ret_info = (struct topic_info){
+        .name = topic->name,
+        .remark = topic->remark,
+        .created_ms = topic->created_ms,
+        .id = topic->id,
+        .messages = next - first,
+        .retained = topic->retained_count,
+        .subscriptions = topic->sub_count,
+    };
+}
+
+size_t inspect_topics(struct broker *broker, struct slice after, size_t limit, topic_each_fn *each,
+                      void *data)
+{
+    size_t count = 0;
+    list_each (it, &broker->topics_sorted) {
+        const struct topic *topic = CONTAINER_OF(it, struct topic, node);
+        if (count == limit)
+            break;
+        if (after.size > 0 && slice_order(topic->name, after) <= 0)
+            continue;
+        struct topic_info info;
+        topic_describe(broker, topic, &info);
+        each(data, &info);
+        count++;
+    }
+    return count;
+}
+
+uint64_t inspect_topic_count(const struct broker *broker)
+{
+    return broker->topic_count;
+}
+
+int inspect_topic(struct broker *broker, struct slice name, struct topic_info *ret_info)
+{
+    const struct topic *topic = topic_find(broker, name);
+    if (!topic)
+        return ERR_NOTFOUND;
+    topic_describe(broker, topic, ret_info);
+    return 0;
+}
+
+/* An administrator's request that waits for the log. */
+struct request {
+    inspect_done_fn *done;
+    void *data;
+    uint32_t topic_id; /* created, to be taken back when it fails */
+};
+
+static void request_done(struct broker *broker, void *data, int err)
+{
+    const struct request request = *(struct request *)data;
+    mem_free(data);
+    struct topic *topic = request.topic_id ? topic_by_id(broker, request.topic_id) : NULL;
+    if (err < 0 && topic)
+        topic->row_missing = true;
+    request.done(request.data, err, err < 0 ? err_text(err) : NULL);
+}
+
+/* Submits broker->txn; done runs when it is durable. Returns 0 or the error, done not called. */
+static int request_submit(struct broker *broker, inspect_done_fn *done, void *data,
+                          uint32_t topic_id)
+{
+    struct request *request = mem_new(sizeof *request);
+    *request = (struct request){.done = done, .data = data, .topic_id = topic_id};
+    const int err = core_write(broker, STORE_SYNC, request_done, request);
+    if (err < 0)
+        mem_free(request);
+    return err;
+}
+
+static int topic_create_check(struct broker *broker, struct slice name, const char **ret_detail)
+{
+    *ret_detail = topic_refusal(broker, name);
+    if (*ret_detail)
+        return ERR_INVALID;
+    if (name.size > 0 && topic_name_check(name, TOPIC_NO_LIMIT) < 0) {
+        *ret_detail = "a first-level topic is UTF-8 without U+0000, at most 65535 bytes";
+        return ERR_INVALID;
+    }
+    if (topic_find(broker, name)) {
+        *ret_detail = "the topic exists already";
+        return ERR_EXISTS;
+    }
+    if (broker->topic_count >= broker->config.topics_max) {
+        *ret_detail = "there are as many topics as limits.topics allows";
+        return ERR_FULL;
+    }
+    return 0;
+}
+
+void inspect_topic_create(struct broker *broker, struct slice name, struct slice remark,
+                          inspect_done_fn *done, void *data)
+{
+    const char *detail = NULL;
+    int err = topic_create_check(broker, name, &detail);
+    const uint32_t id = err < 0 ? 0 : core_new_queue_id(broker);
+    if (err == 0 && id == 0)
+        err = ERR_UNAVAILABLE;
+    if (err < 0) {
+        done(data, err, detail ? detail : err_text(err));
+        return;
+    }
+    struct topic *topic = topic_add(broker, name, id, core_wall_ms(broker), remark);
+    row_put_topic(&broker->txn, topic);
+    err = request_submit(broker, done, data, id);
+    if (err < 0) {
+        topic_remove(broker, topic);
+        done(data, err, err_text(err));
+    }
+}
+
+void inspect_topic_modify(struct broker *broker, struct slice name, struct slice remark,
+                          inspect_done_fn *done, void *data)
+{
+    struct topic *topic = topic_find(broker, name);
+    int err = topic ? 0 : ERR_NOTFOUND;
+    if (topic) {
+        core_free(&topic->remark);
+        topic->remark = core_copy(remark);
+        row_put_topic(&broker->txn, topic);
+        err = request_submit(broker, done, data, 0);
+    }
+    if (err < 0)
+        done(data, err, err_text(err));
+}
+
+/* Retained messages of a topic that is gone; rows go in records of bounded size, and those that a
+ * crash leaves are swept at the next start. */
+static void topic_drop_retained(struct broker *broker, struct slice name)
+{
+    char *text = mem_try_alloc((size_t)name.size + 2);
+    ASSERT(text);
+    if (name.size)
+        memcpy(text, name.bytes, name.size);
+    memcpy(text + name.size, "/#", 2);
+    const struct slice filter = slice_of(text, (size_t)name.size + 2);
+    struct slice after = core_copy(slice_of("", 0)), found = slice_of("", 0);
+    while (retained_next(broker->retained, filter, after, UINT32_MAX, &found)) {
+        core_free(&after);
+        after = core_copy(found);
+        retained_drop(broker, after);
+        if (broker->txn.count >= DELETE_OPS_MAX)
+            (void)core_write(broker, STORE_LAZY, NULL, NULL);
+    }
+    core_free(&after);
+    mem_free(text);
+}
+
+/* Clients that stay subscribed have nothing of the old topic waiting any more. */
+static void topic_skip_backlog(struct broker *broker, struct slice name)
+{
+    list_each (it, &broker->session_list) {
+        struct session *session = CONTAINER_OF(it, struct session, node);
+        list_each (at, &session->subs) {
+            struct sub *sub = CONTAINER_OF(at, struct sub, session_node);
+            struct cursor *cursor = sub->group ? &sub->group->cursor : &sub->cursor;
+            if (cursor->queue_id == 0 || !slice_equal(topic_first(sub->filter->text), name))
+                continue;
+            uint64_t first, next;
+            store_queue_bounds(broker->deps.store, cursor->queue_id, &first, &next);
+            cursor->next_seq = MAX(cursor->next_seq, next);
+            cursor_touch(broker, cursor);
+        }
+    }
+}
+
+void inspect_topic_delete(struct broker *broker, struct slice name, bool force,
+                          inspect_done_fn *done, void *data)
+{
+    struct topic *topic = topic_find(broker, name);
+    if (!topic) {
+        done(data, ERR_NOTFOUND, "there is no such topic");
+        return;
+    }
+    if (topic->sub_count > 0 && !force) {
+        char detail[96];
+        (void)snprintf(detail, sizeof detail,
+                       "%llu subscriptions use it; delete it all the same with --force",
+                       (unsigned long long)topic->sub_count);
+        done(data, ERR_DENIED, detail);
+        return;
+    }
+    /* The row first: whatever is left after a crash belongs to no topic. */
+    row_delete_topic(&broker->txn, topic->name);
+    const int err = request_submit(broker, done, data, 0);
+    if (err < 0) {
+        done(data, err, err_text(err));
+        return;
+    }
+    const struct slice kept = core_copy(topic->name);
+    topic_drop_retained(broker, kept);
+    if (broker->txn.count > 0)
+        (void)core_write(broker, STORE_LAZY, NULL, NULL);
+    topic_skip_backlog(broker, kept);
+    store_queue_drop(broker->deps.store, topic->id);
+    topic_remove(broker, topic);
+    struct slice owned = kept;
+    core_free(&owned);
+}
+
+/* --- clients
+ * ----------------------------------------------------------------------------------------- */
+
+static void client_describe(const struct session *session, struct client_info *ret_info)
+{
+    *ret_info = (struct client_info){
+        .client_id = session->client_id,
+        .username = session->username,
+        .address = session->link ? session->link->address : "",
+        .version = session->version,
+        .online = session->link != NULL,
+        .clean_start = session->clean_start,
+        .keep_alive_s = session->keep_alive_s,
+        .expiry_s = session->expiry_s,
+        .created_ms = session->created_ms,
+        .connected_ms = session->connected_ms,
+        .disconnected_ms = session->disconnected_ms,
+        .inflight = session->outbound.count,
+        .trimmed = session->trimmed,
+        .subscription_count = session->sub_count,
+        .has_will = session->will != NULL,
+    };
+}
+
+static bool client_wanted(const struct session *session, enum client_filter filter)
+{
+    if (filter == CLIENT_ANY)
+        return true;
+    return (filter == CLIENT_ONLINE) == (session->link != NULL);
+}
+
+/* The page: a binary max-heap by client ID of the smallest `limit` after `after`. */
+struct page {
+    const struct session **heap;
+    size_t count, limit;
+};
+
+static bool page_less(const struct page *page, size_t a, size_t b)
+{
+    return slice_order(page->heap[a]->client_id, page->heap[b]->client_id) < 0;
+}
+
+static void page_swap(struct page *page, size_t a, size_t b)
+{
+    const struct session *kept = page->heap[a];
+    page->heap[a] = page->heap[b];
+    page->heap[b] = kept;
+}
+
+static void page_sink(struct page *page, size_t at)
+{
+    for (;;) {
+        size_t largest = at;
+        for (size_t child = 2 * at + 1; child <= 2 * at + 2 && child < page->count; child++)
+            if (page_less(page, largest, child))
+                largest = child;
+        if (largest == at)
+            return;
+        page_swap(page, at, largest);
+        at = largest;
+    }
+}
+
+static void page_add(struct page *page, const struct session *session)
+{
+    if (page->count == page->limit) {
+        if (slice_order(session->client_id, page->heap[0]->client_id) < 0) {
+            page->heap[0] = session;
+            page_sink(page, 0);
+        }
+        return;
+    }
+    size_t at = page->count++;
+    page->heap[at] = session;
+    while (at > 0 && page_less(page, (at - 1) / 2, at)) {
+        page_swap(page, at, (at - 1) / 2);
+        at = (at - 1) / 2;
+    }
+}
+
+size_t inspect_clients(struct broker *broker, struct slice after, size_t limit,
+                       enum client_filter filter, client_each_fn *each, void *data)
+{
+    if (limit == 0)
+        return 0;
+    struct page page = {.limit = limit};
+    page.heap = mem_try_alloc(limit * sizeof *page.heap);
+    if (!page.heap)
+        return 0;
+    list_each (it, &broker->session_list) {
+        const struct session *session = CONTAINER_OF(it, struct session, node);
+        if ((after.size == 0 || slice_order(session->client_id, after) > 0) &&
+            client_wanted(session, filter))
+            page_add(&page, session);
+    }
+    const size_t found = page.count;
+    while (page.count > 0) {
+        page_swap(&page, 0, --page.count);
+        page_sink(&page, 0);
+    }
+    for (size_t i = 0; i < found; i++) {
+        struct client_info info;
+        client_describe(page.heap[i], &info);
+        each(data, &info);
+    }
+    mem_free(page.heap);
+    return found;
+}
+
+static void subscription_describe(struct broker *broker, const struct sub *sub,
+                                  subscription_each_fn *each, void *data)
+{
+    uint32_t inflight = 0;
+    const struct cursor *cursor = sub->group ? &sub->group->cursor : &sub->cursor;
+    list_each (it, &cursor->open) {
+        const struct inflight *open = CONTAINER_OF(it, struct inflight, cursor_node);
+        inflight += open->session == sub->session;
+    }
+    txn_clear(&broker->txn);
+    txn_begin(&broker->txn, META_DELETE);
+    row_filter_text(&broker->txn, sub->filter, sub->group);
+    const struct subscription_info info = {
+        .filter = txn_ops(&broker->txn)[0].key,
+        .qos = sub->qos,
+        .lag = sub_lag(sub),
+        .inflight = inflight,
+    };
+    each(data, &info);
+    txn_clear(&broker->txn);
+}
+
+int inspect_client(struct broker *broker, struct slice client_id, struct client_info *ret_info,
+                   subscription_each_fn *each, void *data)
+{
+    const struct session *session = session_find(broker, client_id);
+    if (!session)
+        return ERR_NOTFOUND;
+    client_describe(session, ret_info);
+    list_each (it, &session->subs) {
+        const struct sub *sub = CONTAINER_OF(it, struct sub, session_node);
+        if (each && !sub->filter->is_private)
+            subscription_describe(broker, sub, each, data);
+    }
+    return 0;
+}
+
+void inspect_client_kick(struct broker *broker, struct slice client_id, bool delete_session,
+                         inspect_done_fn *done, void *data)
+{
+    struct session *session = session_find(broker, client_id);
+    if (!session) {
+        done(data, ERR_NOTFOUND, "there is no such client");
+        return;
+    }
+    const uint64_t number = session->number;
+    session_kick(session, REASON_ADMINISTRATIVE, NULL); /* 0x98 */
+    session = session_by_number(broker, number);
+    int err = 0;
+    if (delete_session && session) {
+        session_discard(session);
+        if (broker->txn.count > 0) {
+            err = request_submit(broker, done, data, 0);
+            if (err == 0)
+                return;
+        }
+    }
+    done(data, err, err < 0 ? err_text(err) : NULL);
+}
+
+void inspect_store(struct broker *broker, struct store_stats *ret_stats)
+{
+    broker->deps.store->ops->stats(broker->deps.store, ret_stats);
+}
+
+uint64_t inspect_uptime_ms(const struct broker *broker)
+{
+    return core_now_ms(broker) - broker->started_ms;
+}

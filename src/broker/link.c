@@ -1,0 +1,270 @@
+/* Links: connecting, taking over, and the end of a connection. */
+#include "broker/core_priv.h"
+
+#include "base/mem.h"
+#include "broker/rows.h"
+
+#include <stdio.h>
+#include <sys/random.h>
+
+/* A connection whose answer waits for the log. */
+struct opening {
+    uint64_t number;
+    struct link *link;
+    struct connack connack;
+    char assigned_id[40];
+};
+
+static void link_refuse(struct link *link, uint8_t reason, const char *text)
+{
+    metric_add(&link->broker->deps.metrics->connects_refused, 1);
+    const struct connack connack = {.reason = reason, .reason_string = text};
+    link->ops->connack(link, &connack);
+}
+
+/* The session takes over the connection: answered, then fed. */
+static void link_opened(struct session *session, const struct connack *connack)
+{
+    struct broker *broker = session->broker;
+    struct link *link = session->link;
+    session->opening = false;
+    metric_add(&broker->deps.metrics->connects_accepted, 1);
+    link->ops->connack(link, connack);
+    list_each (it, &session->subs) {
+        sub_attach(CONTAINER_OF(it, struct sub, session_node));
+    }
+    list_each (it, &session->inflight) {
+        CONTAINER_OF(it, struct inflight, node)->unsent = true;
+    }
+    session->resend = list_empty(&session->inflight) ? NULL : session->inflight.next;
+    list_each (it, &session->subs) {
+        struct sub *sub = CONTAINER_OF(it, struct sub, session_node);
+        if (sub->flags & SUB_RETAIN_PENDING)
+            retained_job_start(sub, 0);
+    }
+    list_each (it, &session->shared) {
+        group_member_online(CONTAINER_OF(it, struct sub, lag_node)->group, session);
+    }
+    if (link->version < 5 && broker->config.retry_interval_s > 0)
+        timer_start(broker->deps.timers, &session->retry_timer,
+                    (uint64_t)broker->config.retry_interval_s * 1000);
+    session_pump(session);
+}
+
+static void opening_done(struct broker *broker, void *data, int err)
+{
+    struct opening *opening = data;
+    struct session *session = session_by_number(broker, opening->number);
+    if (session && session->link == opening->link && session->opening) {
+        if (err == 0) {
+            link_opened(session, &opening->connack);
+        } else {
+            struct link *link = session->link;
+            session_offline(session, false);
+            link_refuse(link, REASON_SERVER_UNAVAILABLE, "storage takes no writes at present");
+        }
+    }
+    mem_free(opening);
+}
+
+static uint32_t granted_expiry(const struct broker *broker, const struct packet_connect *packet)
+{
+    const uint32_t expiry_max_s = broker->config.session_expiry_max_s;
+    if (packet->version < 5)
+        return packet->clean_start ? 0 : expiry_max_s;
+    return MIN(packet->props.session_expiry_s, expiry_max_s);
+}
+
+/* What the new connection says replaces what the session had. */
+static void session_take_link(struct session *session, struct link *link,
+                              const struct link_connect *req)
+{
+    struct broker *broker = session->broker;
+    const struct packet_connect *packet = req->packet;
+    timer_stop(broker->deps.timers, &session->expiry_timer);
+    timer_stop(broker->deps.timers, &session->will_timer);
+    session->link = link;
+    link->session = session;
+    session->opening = true;
+    session->expiry_s = granted_expiry(broker, packet);
+    session->version = packet->version;
+    session->clean_start = packet->clean_start;
+    session->keep_alive_s = req->keep_alive_s;
+    session->connected_ms = core_wall_ms(broker);
+    session->disconnected_ms = 0;
+    session->will = will_free(session->will); /* [MQTT5-3.1.3-9] */
+    session->will = will_new(packet);
+    core_free(&session->username);
+    session->username = core_copy(packet->username);
+    metric_add(&broker->deps.metrics->sessions_online, 1);
+}
+
+/* A session that outlives its connection has rows for all its state from its first connection on;
+ * one that will end with its connection keeps those it has until then. */
+static void session_make_durable(struct session *session)
+{
+    if (session->expiry_s > 0 && !session->durable) {
+        ASSERT(session->sub_count == 0 || session->p2p);
+        session->durable = true;
+        session->direct.durable = true;
+    }
+}
+
+/* Ends what the client ID had, if it must. Returns the session to go on with, or NULL. */
+static struct session *link_resume(struct broker *broker, const struct packet_connect *packet,
+                                   bool *ret_discarded)
+{
+    struct session *session = session_find(broker, packet->client_id);
+    if (session && session->link) {
+        /* [MQTT3-3.1.4-2] [MQTT5-3.1.4-3] */
+        const uint64_t number = session->number;
+        metric_add(&broker->deps.metrics->sessions_taken_over, 1);
+        session_kick(session, REASON_SESSION_TAKEN_OVER, NULL);
+        session = session_by_number(broker, number);
+    }
+    if (!session || !packet->clean_start)
+        return session;
+    /* [MQTT3-3.1.2-6] [MQTT5-3.1.2-4] */
+    *ret_discarded = session->has_row;
+    session_discard(session);
+    return NULL;
+}
+
+static const char *assign_id(char *room, size_t size)
+{
+    uint8_t random[12];
+    const ssize_t got = getrandom(random, sizeof random, 0);
+    ASSERT(got == (ssize_t)sizeof random);
+    size_t used = (size_t)snprintf(room, size, "auto-");
+    for (size_t i = 0; i < sizeof random; i++)
+        used += (size_t)snprintf(room + used, size - used, "%02x", random[i]);
+    return room;
+}
+
+/* Why the connection is refused before a session is looked at, or 0. */
+static uint8_t link_check(const struct broker *broker, const struct link_connect *req,
+                          const char **ret_text)
+{
+    const struct packet_connect *packet = req->packet;
+    const struct session *session = session_find(broker, packet->client_id);
+    if (broker->draining) {
+        *ret_text = "the server is shutting down";
+        return REASON_SERVER_UNAVAILABLE;
+    }
+    if (packet->client_id.size == 0 && packet->version < 5 && !packet->clean_start) {
+        *ret_text = "an empty client identifier needs a clean session"; /* [MQTT3-3.1.3-8] */
+        return REASON_CLIENT_ID_INVALID;
+    }
+    if (session && session->link && broker->config.duplicate_client_id == DUPLICATE_REJECT) {
+        *ret_text = "a client with this identifier is connected";
+        return REASON_CLIENT_ID_INVALID;
+    }
+    if (!session && broker->session_count >= broker->config.sessions_max) {
+        *ret_text = "the server holds as many sessions as it may (sessions.max)";
+        return REASON_QUOTA_EXCEEDED;
+    }
+    return 0;
+}
+
+/* Answers now, or when what must be durable is: a discarded session, a will, a session that ends
+ * its life as a durable one. broker->txn may hold the deletion of the old session. */
+static void link_answer(struct session *session, struct opening *opening, bool must_wait)
+{
+    struct broker *broker = session->broker;
+    const bool wants_row = session->durable || session->has_row || session->will;
+    opening->number = session->number;
+    opening->link = session->link;
+    int err = 0;
+    if (wants_row || broker->txn.count > 0) {
+        if (wants_row) {
+            row_put_session(&broker->txn, session);
+            session->has_row = true;
+        }
+        if (must_wait || session->will) {
+            err = core_write(broker, STORE_SYNC, opening_done, opening);
+            if (err == 0)
+                return;
+        } else {
+            err = core_write(broker, STORE_LAZY, NULL, NULL);
+        }
+    }
+    if (err < 0) {
+        struct link *link = session->link;
+        session_offline(session, false);
+        link_refuse(link, REASON_SERVER_UNAVAILABLE, "storage takes no writes at present");
+    } else {
+        link_opened(session, &opening->connack);
+    }
+    mem_free(opening);
+}
+
+void link_connect(struct broker *broker, struct link *link, const struct link_connect *req)
+{
+    struct packet_connect packet = *req->packet;
+    link->broker = broker;
+    const char *text = NULL;
+    const uint8_t refusal = link_check(broker, req, &text);
+    if (refusal) {
+        link_refuse(link, refusal, text);
+        return;
+    }
+    struct opening *opening = mem_new(sizeof *opening);
+    if (packet.client_id.size == 0) {
+        /* [MQTT3-3.1.3-6] [MQTT5-3.1.3-6] [MQTT5-3.1.3-7] */
+        packet.client_id = slice_str(assign_id(opening->assigned_id, sizeof opening->assigned_id));
+        opening->connack.assigned_id = packet.client_id;
+    }
+    bool discarded = false;
+    struct session *session = link_resume(broker, &packet, &discarded);
+    const bool present = session != NULL;
+    if (!session) {
+        const uint64_t number = core_new_number(broker);
+        if (number == 0) {
+            txn_clear(&broker->txn);
+            mem_free(opening);
+            link_refuse(link, REASON_SERVER_UNAVAILABLE, "storage takes no writes at present");
+            return;
+        }
+        session = session_new(broker, packet.client_id, number);
+    }
+    const struct link_connect taken = {.packet = &packet, .keep_alive_s = req->keep_alive_s};
+    session_take_link(session, link, &taken);
+    session_make_durable(session);
+    opening->connack.session_present = present; /* [MQTT3-3.2.2-2] [MQTT5-3.2.2-3] */
+    opening->connack.session_expiry_s = session->expiry_s;
+    opening->connack.keep_alive_s = req->keep_alive_s;
+    opening->connack.receive_max = broker->config.receive_max;
+    link_answer(session, opening, discarded);
+}
+
+uint8_t link_disconnect(struct link *link, uint8_t reason, bool has_expiry, uint32_t expiry_s)
+{
+    struct session *session = link->session;
+    if (!session)
+        return 0;
+    if (has_expiry && session->expiry_s == 0 && expiry_s > 0) {
+        link_lost(link, REASON_PROTOCOL_ERROR);
+        return REASON_PROTOCOL_ERROR; /* [MQTT5-3.14.2-2] */
+    }
+    if (has_expiry)
+        session->expiry_s = MIN(expiry_s, session->broker->config.session_expiry_max_s);
+    /* [MQTT3-3.14.4-3] [MQTT5-3.14.4-3]: only a normal disconnection takes the will back. */
+    session_offline(session, reason != REASON_SUCCESS);
+    return 0;
+}
+
+void link_lost(struct link *link, uint8_t reason)
+{
+    (void)reason;
+    if (link->session)
+        session_offline(link->session, true);
+}
+
+void link_writable(struct link *link)
+{
+    struct session *session = link->session;
+    if (!session)
+        return;
+    session->blocked = false;
+    session_pump(session);
+}

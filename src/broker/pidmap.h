@@ -1,0 +1,25 @@
+/* Packet identifiers in use, each with a pointer: a small table that grows with what is in flight.
+ *
+ * Slots are chosen by the low bits of the identifier; identifiers that share a slot make the table
+ * grow, up to one slot for each of the 65,535. Thread: owner.
+ */
+#pragma once
+
+#include "base/base.h"
+
+struct pidmap {
+    struct pidslot *slots; /* NULL while empty */
+    uint32_t size;         /* power of two, or 0 */
+    uint32_t count;
+    uint16_t last; /* the identifier given out last */
+};
+
+void pidmap_done(struct pidmap *map);
+void *pidmap_find(const struct pidmap *map, uint16_t pid);
+/* pid: not 0 and not in the map; value: not NULL. */
+void pidmap_put(struct pidmap *map, uint16_t pid, void *value);
+/* Changes the value of an identifier that is in the map. */
+void pidmap_set(struct pidmap *map, uint16_t pid, void *value);
+void pidmap_remove(struct pidmap *map, uint16_t pid); /* harmless when it is not there */
+/* Returns an identifier not in use, or 0 when all are. Spec: [MQTT3-2.3.1-2] [MQTT5-2.2.1-4] */
+uint16_t pidmap_next(struct pidmap *map);

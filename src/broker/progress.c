@@ -1,0 +1,145 @@
+/* Progress: cursors, and the records that make them durable.
+ *
+ * A cursor's row is its next entry and the open entries before it, so that what was acknowledged
+ * out of order is not delivered again. Rows are gathered and written every PROGRESS_MS without
+ * forcing the disk; QoS 2 rows of finished deliveries go in the same record behind them: a cursor
+ * never forgets an entry whose row is gone.
+ */
+#include "broker/core_priv.h"
+
+#include "base/mem.h"
+#include "broker/rows.h"
+
+#define PROGRESS_MS       100u
+#define PROGRESS_RETRY_MS 1000u
+#define PROGRESS_OPS_MAX  1024u
+#define PROGRESS_SIZE_MAX (256u << 10)
+
+void cursor_init(struct cursor *cursor, uint64_t owner, uint32_t queue_id, uint64_t next_seq)
+{
+    *cursor = (struct cursor){.owner = owner, .queue_id = queue_id, .next_seq = next_seq};
+    list_init(&cursor->dirty_node);
+    list_init(&cursor->open);
+}
+
+void cursor_done(struct cursor *cursor)
+{
+    list_each_safe (it, &cursor->open) {
+        CONTAINER_OF(it, struct inflight, cursor_node)->cursor = NULL;
+        list_remove(it);
+    }
+    list_remove(&cursor->dirty_node);
+    cursor->dirty = false;
+}
+
+void progress_soon(struct broker *broker)
+{
+    if (broker->progress_timer.due_ms == 0)
+        timer_start(broker->deps.timers, &broker->progress_timer, PROGRESS_MS);
+}
+
+void cursor_touch(struct broker *broker, struct cursor *cursor)
+{
+    if (!cursor->durable || cursor->dirty)
+        return;
+    cursor->dirty = true;
+    list_push_back(&broker->dirty_cursors, &cursor->dirty_node);
+    progress_soon(broker);
+}
+
+bool cursor_is_open(const struct cursor *cursor, uint64_t seq)
+{
+    for (const struct list *it = cursor->open.prev; it != &cursor->open; it = it->prev) {
+        const struct inflight *open = CONTAINER_OF(it, struct inflight, cursor_node);
+        if (open->seq <= seq)
+            return open->seq == seq;
+    }
+    return false;
+}
+
+/* A progress record was lost with a failed write: every cursor may have changed since its row. */
+static void progress_written(struct broker *broker, void *data, int err)
+{
+    (void)data;
+    if (err == 0)
+        return;
+    list_each (it, &broker->session_list) {
+        struct session *session = CONTAINER_OF(it, struct session, node);
+        cursor_touch(broker, &session->direct);
+        list_each (at, &session->subs) {
+            struct sub *sub = CONTAINER_OF(at, struct sub, session_node);
+            cursor_touch(broker, sub->group ? &sub->group->cursor : &sub->cursor);
+        }
+    }
+}
+
+static bool progress_full(const struct broker *broker)
+{
+    return broker->txn.count >= PROGRESS_OPS_MAX || broker->txn.size >= PROGRESS_SIZE_MAX;
+}
+
+/* Builds one record's worth. The cursors and entries stay listed until the submit succeeded. */
+static void progress_collect(struct broker *broker, struct list *cursors, struct list *finished)
+{
+    while (!list_empty(&broker->dirty_cursors) && !progress_full(broker)) {
+        struct cursor *cursor = LIST_FIRST(&broker->dirty_cursors, struct cursor, dirty_node);
+        row_put_cursor(&broker->txn, cursor);
+        list_remove(&cursor->dirty_node);
+        list_push_back(cursors, &cursor->dirty_node);
+    }
+    while (list_empty(&broker->dirty_cursors) && !list_empty(&broker->finished) &&
+           !progress_full(broker)) {
+        struct inflight *inflight = LIST_FIRST(&broker->finished, struct inflight, node);
+        row_delete_outbound(&broker->txn, inflight->number, inflight->queue_id, inflight->seq);
+        list_remove(&inflight->node);
+        list_push_back(finished, &inflight->node);
+    }
+}
+
+static void list_take_all(struct list *from, struct list *to)
+{
+    while (!list_empty(from)) {
+        struct list *node = from->next;
+        list_remove(node);
+        list_push_back(to, node);
+    }
+}
+
+void progress_flush(struct broker *broker)
+{
+    struct list cursors, finished;
+    timer_stop(broker->deps.timers, &broker->progress_timer);
+    list_init(&cursors);
+    list_init(&finished);
+    while (!list_empty(&broker->dirty_cursors) || !list_empty(&broker->finished)) {
+        ASSERT(broker->txn.count == 0);
+        progress_collect(broker, &cursors, &finished);
+        if (core_write(broker, STORE_LAZY, progress_written, NULL) < 0) {
+            list_take_all(&cursors, &broker->dirty_cursors);
+            list_take_all(&finished, &broker->finished);
+            if (!broker->draining)
+                timer_start(broker->deps.timers, &broker->progress_timer, PROGRESS_RETRY_MS);
+            return;
+        }
+        while (!list_empty(&cursors)) {
+            struct cursor *cursor = LIST_FIRST(&cursors, struct cursor, dirty_node);
+            list_remove(&cursor->dirty_node);
+            cursor->dirty = false;
+        }
+        while (!list_empty(&finished)) {
+            struct inflight *inflight = LIST_FIRST(&finished, struct inflight, node);
+            list_remove(&inflight->node);
+            mem_free(inflight);
+        }
+    }
+}
+
+static void progress_due(struct timer *timer)
+{
+    progress_flush(CONTAINER_OF(timer, struct broker, progress_timer));
+}
+
+void progress_init(struct broker *broker)
+{
+    broker->progress_timer.on_due = progress_due;
+}

@@ -1,0 +1,217 @@
+/* The pump: what a session is sent beside live events, once per turn of the loop.
+ *
+ * In this order: entries in flight that must go out (again), lagging queues one after the other,
+ * groups it is a member of, retained messages for new subscriptions. It stops when the client's
+ * window or the conn's buffer is full, and begins anew when either opens.
+ */
+#include "broker/core_priv.h"
+
+static void resend_read(void *owner, int err, const struct store_read *read)
+{
+    struct session *session = owner;
+    if (!session->resend || !session->link)
+        return;
+    struct inflight *inflight = CONTAINER_OF(session->resend, struct inflight, node);
+    if (!inflight->unsent)
+        return;
+    const bool readable = err == 0 && read->entry_count > 0;
+    if (readable && read->entries[0].message.position != inflight->position) {
+        session_pump(session); /* the entry it was read for has been acknowledged meanwhile */
+        return;
+    }
+    if (!readable) {
+        session->trimmed++;
+        metric_add(&session->broker->deps.metrics->messages_trimmed, 1);
+        inflight_end(inflight);
+    } else {
+        const enum deliver_result result = deliver_again(inflight, &read->entries[0].message);
+        if (result == DELIVER_BLOCKED)
+            return;
+        if (result == DELIVER_SKIPPED)
+            inflight_end(inflight);
+        else
+            session->resend = inflight->node.next;
+    }
+    session_pump(session);
+}
+
+/* true when the entry needs nothing more now. */
+static bool resend_one(struct session *session, struct inflight *inflight)
+{
+    if (!inflight->unsent)
+        return true;
+    if (inflight->state == INFLIGHT_RELEASED) {
+        /* [MQTT3-4.4.0-1] [MQTT5-4.4.0-1] */
+        inflight->unsent = false;
+        session->link->ops->ack(session->link, PACKET_PUBREL, inflight->packet_id, REASON_SUCCESS,
+                                NULL);
+        return true;
+    }
+    if (inflight->state == INFLIGHT_STORING) {
+        inflight->unsent = false;
+        if (inflight->writes == 0)
+            inflight_write(inflight);
+        return true;
+    }
+    return inflight->state == INFLIGHT_RELEASING;
+}
+
+static void pump_resend(struct session *session)
+{
+    while (session->resend && !session->resend_reader && !session->blocked) {
+        if (session->resend == &session->inflight) {
+            session->resend = NULL;
+            return;
+        }
+        struct inflight *inflight = CONTAINER_OF(session->resend, struct inflight, node);
+        if (resend_one(session, inflight)) {
+            session->resend = inflight->node.next;
+            continue;
+        }
+        const struct list *before = session->resend;
+        reader_message(session->broker, &session->resend_reader, inflight->position, resend_read,
+                       session);
+        if (session->resend == before)
+            return;
+    }
+    if (session->resend == &session->inflight)
+        session->resend = NULL;
+}
+
+static void sub_caught_up(struct sub *sub)
+{
+    list_remove(&sub->lag_node);
+    sub->lagging = false;
+}
+
+/* The first entry kept lies behind the cursor: retention was faster than the client. */
+static void sub_skip_trimmed(struct sub *sub, uint64_t first_seq)
+{
+    const uint64_t lost = first_seq - sub->cursor.next_seq;
+    sub->session->trimmed += lost;
+    metric_add(&sub->session->broker->deps.metrics->messages_trimmed, (int64_t)lost);
+    log_write(sub->session->broker->deps.log, LOG_WARN, "session",
+              "%llu messages for client '%.*s' were removed by retention before it read them",
+              (unsigned long long)lost, (int)sub->session->client_id.size,
+              (const char *)sub->session->client_id.bytes);
+    sub->cursor.next_seq = first_seq;
+}
+
+static void sub_entries(void *owner, int err, const struct store_read *read)
+{
+    struct sub *sub = owner;
+    struct session *session = sub->session;
+    if (err < 0) {
+        log_write(session->broker->deps.log, LOG_ERROR, "store",
+                  "could not read for client '%.*s': %s", (int)session->client_id.size,
+                  (const char *)session->client_id.bytes, err_text(err));
+        session_kick_later(session, REASON_UNSPECIFIED);
+        return;
+    }
+    for (uint16_t i = 0; i < read->entry_count; i++) {
+        const struct store_entry *entry = &read->entries[i];
+        if (entry->seq < sub->cursor.next_seq)
+            continue;
+        if (entry->seq > sub->cursor.next_seq)
+            sub_skip_trimmed(sub, entry->seq);
+        if (deliver_entry(sub, &sub->cursor, entry) == DELIVER_BLOCKED)
+            return;
+        sub->cursor.next_seq = entry->seq + 1;
+        cursor_touch(session->broker, &sub->cursor);
+    }
+    if (sub->end_position == UINT64_MAX && (read->entry_count == 0 || sub_lag(sub) == 0)) {
+        sub_caught_up(sub);
+    } else {
+        list_remove(&sub->lag_node);
+        list_push_back(&session->lagging, &sub->lag_node);
+    }
+    session_pump(session);
+}
+
+/* An unsubscribed queue that has been drained goes for good. */
+static bool sub_drained(struct sub *sub)
+{
+    if (sub->end_position == UINT64_MAX || sub_lag(sub) > 0)
+        return false;
+    struct broker *broker = sub->session->broker;
+    sub_remove(sub);
+    if (broker->txn.count > 0)
+        (void)core_write(broker, STORE_LAZY, NULL, NULL);
+    return true;
+}
+
+static void pump_lagging(struct session *session)
+{
+    /* Bounded: what is sent counts against the client's window until an acknowledgement comes. */
+    uint32_t tries = session->sub_count;
+    while (!list_empty(&session->lagging) && session_ready(session) && tries-- > 0) {
+        struct sub *sub = LIST_FIRST(&session->lagging, struct sub, lag_node);
+        if (!sub->reader && sub_drained(sub))
+            continue;
+        if (sub->reader) {
+            list_remove(&sub->lag_node);
+            list_push_back(&session->lagging, &sub->lag_node);
+            continue;
+        }
+        const struct reader_span span = {.from_seq = sub->cursor.next_seq,
+                                         .queue_id = sub->cursor.queue_id,
+                                         .entries_max = inflight_window(session)};
+        reader_queue(session->broker, &sub->reader, span, sub_entries, sub);
+    }
+}
+
+static void pump_groups(struct session *session)
+{
+    list_each_safe (it, &session->shared) {
+        struct group *group = CONTAINER_OF(it, struct sub, lag_node)->group;
+        if (group->lagging || !list_empty(&group->redeliver))
+            group_pump(group);
+    }
+}
+
+static void session_pump_run(struct deferred *deferred)
+{
+    struct session *session = CONTAINER_OF(deferred, struct session, pump);
+    if (session->kick && session->link) {
+        session_kick(session, session->kick, NULL);
+        return;
+    }
+    if (!session->link || session->opening || session->blocked)
+        return;
+    pump_resend(session);
+    if (session->resend)
+        return;
+    pump_lagging(session);
+    pump_groups(session);
+    retained_jobs_pump(session);
+}
+
+static void pump_later_due(struct timer *timer)
+{
+    session_pump(CONTAINER_OF(timer, struct session, pump_later));
+}
+
+void session_pump_later(struct session *session)
+{
+    timer_start(session->broker->deps.timers, &session->pump_later, 0);
+}
+
+void session_pump_init(struct session *session)
+{
+    session->pump_later.on_due = pump_later_due;
+    session->pump.run = session_pump_run;
+    list_init(&session->pump.node);
+}
+
+void session_pump(struct session *session)
+{
+    loop_defer(session->broker->deps.loop, &session->pump);
+}
+
+void session_pump_stop(struct session *session)
+{
+    deferred_cancel(&session->pump);
+    timer_stop(session->broker->deps.timers, &session->pump_later);
+    reader_cancel(&session->resend_reader);
+    session->resend = NULL;
+}

@@ -1,0 +1,563 @@
+/* Recovery: from rows back to sessions, subscriptions, cursors and everything in flight.
+ *
+ * Order: numbers, topics, sessions, groups, subscriptions, cursors, QoS 2 rows, retained. Rows that
+ * belong to no session are what an interrupted removal left; they are deleted. A client that was
+ * connected counts as disconnected now: its expiry runs from here and its will waits for its delay
+ * or the restart grace, whichever is longer.
+ */
+#include "broker/core_priv.h"
+
+#include "base/mem.h"
+#include "broker/publish.h"
+#include "broker/rows.h"
+#include "mqtt/topic.h"
+
+#define SWEEP_OPS_MAX 4096u
+
+/* A group's row, until a member's row says which queue it reads. */
+struct group_row {
+    struct list node;
+    struct slice text; /* owned */
+    uint64_t number, begin_position;
+    bool used;
+};
+
+struct recovery {
+    struct broker *broker;
+    struct txn sweep; /* deletions of rows that belong to nobody */
+    struct list group_rows;
+};
+
+static void recovery_sweep(struct recovery *recovery, struct slice key)
+{
+    txn_begin(&recovery->sweep, META_DELETE);
+    txn_bytes(&recovery->sweep, key);
+}
+
+static struct slice key_rest(struct slice key)
+{
+    return slice_of(key.bytes + 1, key.size - 1);
+}
+
+static int recover_numbers(void *data, struct slice key, struct slice value)
+{
+    struct broker *broker = ((struct recovery *)data)->broker;
+    struct row_reader reader = {.rest = value};
+    (void)key;
+    broker->next_number = broker->number_limit = row_u64(&reader);
+    broker->next_queue_id = broker->queue_id_limit = row_u32(&reader);
+    return reader.bad ? ERR_CORRUPT : 0;
+}
+
+static int recover_topic(void *data, struct slice key, struct slice value)
+{
+    struct broker *broker = ((struct recovery *)data)->broker;
+    struct row_reader reader = {.rest = value};
+    const uint32_t id = row_u32(&reader);
+    const uint64_t created_ms = row_u64(&reader);
+    const struct slice remark = row_sized(&reader);
+    if (reader.bad || id == 0)
+        return ERR_CORRUPT;
+    (void)topic_add(broker, key_rest(key), id, created_ms, remark);
+    return 0;
+}
+
+static struct will *recover_will(struct row_reader *reader)
+{
+    if (!row_u8(reader))
+        return NULL;
+    struct will *will = mem_new(sizeof *will);
+    will->qos = row_u8(reader) & 3;
+    will->retain = row_u8(reader) != 0;
+    will->delay_s = row_u32(reader);
+    will->expiry_s = row_u32(reader);
+    will->topic = core_copy(row_sized(reader));
+    will->props = core_copy(row_sized(reader));
+    will->payload = core_copy(row_sized(reader));
+    return will;
+}
+
+static int recover_session(void *data, struct slice key, struct slice value)
+{
+    struct broker *broker = ((struct recovery *)data)->broker;
+    struct row_reader reader = {.rest = value};
+    struct session *session = session_new(broker, key_rest(key), row_u64(&reader));
+    session->expiry_s = row_u32(&reader);
+    session->version = row_u8(&reader);
+    session->clean_start = row_u8(&reader) != 0;
+    session->keep_alive_s = row_u16(&reader);
+    session->created_ms = row_u64(&reader);
+    session->connected_ms = row_u64(&reader);
+    session->disconnected_ms = row_u64(&reader);
+    session->trimmed = row_u64(&reader);
+    session->username = core_copy(row_sized(&reader));
+    session->will = recover_will(&reader);
+    session->durable = session->has_row = true;
+    session->direct.durable = true;
+    return reader.bad ? ERR_CORRUPT : 0;
+}
+
+/* Splits $share/group/filter as row_filter_text wrote it. */
+static bool split_shared(struct slice text, struct topic_share *ret_share)
+{
+    *ret_share = (struct topic_share){.group = slice_of("", 0), .filter = text};
+    return topic_share_parse(text, ret_share) == 0;
+}
+
+static int recover_group(void *data, struct slice key, struct slice value)
+{
+    struct recovery *recovery = data;
+    struct row_reader reader = {.rest = value};
+    struct topic_share share;
+    const uint64_t number = row_u64(&reader);
+    const uint64_t begin_position = row_u64(&reader);
+    if (reader.bad || !split_shared(key_rest(key), &share))
+        return ERR_CORRUPT;
+    /* Its queue is named by its members' rows, which come next; until then it is only remembered.
+     */
+    struct group_row *row = mem_new(sizeof *row);
+    row->text = core_copy(key_rest(key));
+    row->number = number;
+    row->begin_position = begin_position;
+    list_push_back(&recovery->group_rows, &row->node);
+    return 0;
+}
+
+static struct group_row *group_row_find(struct recovery *recovery, struct slice text)
+{
+    list_each (it, &recovery->group_rows) {
+        struct group_row *row = CONTAINER_OF(it, struct group_row, node);
+        if (slice_equal(row->text, text))
+            return row;
+    }
+    return NULL;
+}
+
+static struct group *recover_member_group(struct recovery *recovery, struct filter *filter,
+                                          const struct topic_share *share, struct slice text)
+{
+    struct group *group = group_find(filter, share->group);
+    if (group)
+        return group;
+    struct group_row *row = group_row_find(recovery, text);
+    if (!row)
+        return NULL;
+    group = group_new(recovery->broker, filter, share->group, row->number);
+    group->begin_position = row->begin_position;
+    row->used = true;
+    return group;
+}
+
+static int recover_sub(void *data, struct slice key, struct slice value)
+{
+    struct recovery *recovery = data;
+    struct broker *broker = recovery->broker;
+    struct row_sub row;
+    if (row_get_sub(key, value, &row) < 0)
+        return ERR_CORRUPT;
+    struct session *session = session_by_number(broker, row.number);
+    if (!session) {
+        recovery_sweep(recovery, key);
+        return 0;
+    }
+    struct topic_share share;
+    const bool shared = !row.is_private && split_shared(row.filter, &share);
+    struct filter *filter =
+        row.is_private ? filter_new_private(broker, row.filter, row.queue_id)
+                       : filter_get(broker, shared ? share.filter : row.filter, row.queue_id);
+    if (!filter)
+        return ERR_NOMEM;
+    struct group *group =
+        shared ? recover_member_group(recovery, filter, &share, row.filter) : NULL;
+    if (shared && !group) {
+        filter_tidy(broker, filter);
+        recovery_sweep(recovery, key);
+        return 0;
+    }
+    struct sub *sub = sub_new(session, filter, group);
+    if (row.is_private)
+        session->p2p = sub;
+    sub_set_qos(sub, row.qos);
+    sub->flags = row.flags;
+    sub->id = row.id;
+    sub->begin_position = row.begin_position;
+    sub->end_position = row.end_position;
+    return 0;
+}
+
+/* --- cursors and what was in flight
+ * ------------------------------------------------------------------ */
+
+struct cursor_owner {
+    struct session *session;
+    struct group *group;
+    struct cursor *cursor;
+};
+
+static bool cursor_find(struct broker *broker, uint64_t owner, uint32_t queue_id,
+                        struct cursor_owner *ret)
+{
+    *ret = (struct cursor_owner){.session = session_by_number(broker, owner)};
+    if (ret->session && queue_id == 0) {
+        ret->cursor = &ret->session->direct;
+        return true;
+    }
+    struct filter *filter = filter_by_queue(broker, queue_id);
+    if (!filter)
+        return false;
+    if (ret->session) {
+        struct sub *sub = sub_find(ret->session, filter, NULL);
+        ret->cursor = sub && sub_reads_queue(sub) ? &sub->cursor : NULL;
+        return ret->cursor != NULL;
+    }
+    list_each (it, &filter->groups) {
+        struct group *group = CONTAINER_OF(it, struct group, filter_node);
+        if (group->number == owner) {
+            ret->group = group;
+            ret->cursor = &group->cursor;
+            return true;
+        }
+    }
+    return false;
+}
+
+static struct inflight *recover_open(const struct row_open *open, struct cursor *cursor)
+{
+    struct inflight *inflight = mem_new(sizeof *inflight);
+    inflight->seq = open->seq;
+    inflight->position = open->position;
+    inflight->sub_id = open->sub_id;
+    inflight->packet_id = open->packet_id;
+    inflight->qos = open->qos;
+    inflight->state = open->state;
+    inflight->retain = open->retain;
+    inflight->sent_before = open->state != INFLIGHT_STORING;
+    list_init(&inflight->node);
+    list_init(&inflight->cursor_node);
+    inflight_open(cursor, inflight);
+    return inflight;
+}
+
+/* Entries of a group that were with a member go to whoever comes first; QoS 2 ones with a row of
+ * their own are put back by recover_outbound. */
+static void recover_group_open(struct group *group, struct inflight *inflight)
+{
+    inflight->group = group;
+    inflight->state = INFLIGHT_FREE;
+    inflight->sent_before = false;
+    inflight->packet_id = 0;
+    list_push_back(&group->redeliver, &inflight->node);
+}
+
+static int recover_cursor(void *data, struct slice key, struct slice value)
+{
+    struct recovery *recovery = data;
+    struct row_reader reader = {.rest = key_rest(key)};
+    const uint64_t owner = row_be64(&reader);
+    const uint32_t queue_id = row_be32(&reader);
+    struct cursor_owner found;
+    if (reader.bad)
+        return ERR_CORRUPT;
+    if (!cursor_find(recovery->broker, owner, queue_id, &found)) {
+        recovery_sweep(recovery, key);
+        return 0;
+    }
+    reader = (struct row_reader){.rest = value};
+    found.cursor->next_seq = row_u64(&reader);
+    struct row_open open;
+    while (row_open_next(&reader, &open)) {
+        if (!found.group &&
+            (open.packet_id == 0 || pidmap_find(&found.session->outbound, open.packet_id)))
+            continue;
+        struct inflight *inflight = recover_open(&open, found.cursor);
+        if (found.group)
+            recover_group_open(found.group, inflight);
+        else
+            inflight_adopt(found.session, inflight);
+    }
+    return reader.bad ? ERR_CORRUPT : 0;
+}
+
+static int recover_inbound(void *data, struct slice key, struct slice value)
+{
+    struct recovery *recovery = data;
+    struct row_reader reader = {.rest = key_rest(key)};
+    (void)value;
+    struct session *session = session_by_number(recovery->broker, row_be64(&reader));
+    const uint16_t packet_id = row_u16(&reader);
+    if (reader.bad || packet_id == 0)
+        return ERR_CORRUPT;
+    if (!session) {
+        recovery_sweep(recovery, key);
+        return 0;
+    }
+    pidmap_put(&session->inbound, packet_id, INBOUND_RECEIVED);
+    session->publish_pending++;
+    return 0;
+}
+
+/* The cursor an outbound row belongs to, and its group when it is a shared one's. A subscription
+ * removed meanwhile leaves neither: the delivery is finished all the same. */
+static struct cursor *outbound_cursor(struct session *session, uint32_t queue_id,
+                                      struct group **ret_group)
+{
+    *ret_group = NULL;
+    if (queue_id == 0)
+        return &session->direct;
+    struct filter *filter = filter_by_queue(session->broker, queue_id);
+    if (!filter)
+        return NULL;
+    struct sub *sub = sub_find(session, filter, NULL);
+    if (sub && sub_reads_queue(sub))
+        return &sub->cursor;
+    list_each (it, &filter->groups) {
+        struct group *group = CONTAINER_OF(it, struct group, filter_node);
+        if (sub_find(session, filter, group)) {
+            *ret_group = group;
+            return &group->cursor;
+        }
+    }
+    return NULL;
+}
+
+/* What the cursor's row says of this entry, or NULL when it does not have it. */
+static struct inflight *outbound_listed(const struct cursor *cursor, uint64_t seq)
+{
+    list_each (it, &cursor->open) {
+        struct inflight *inflight = CONTAINER_OF(it, struct inflight, cursor_node);
+        if (inflight->seq == seq && inflight->qos == 2)
+            return inflight;
+    }
+    return NULL;
+}
+
+/* Puts one QoS 2 delivery back. The row of its cursor may be older or newer than its own: newer
+ * when the entry lies before next_seq, and then it is finished unless listed there. A later entry
+ * with the same packet ID proves that an earlier one was finished. */
+static void recover_delivery(struct recovery *recovery, struct session *session,
+                             const struct row_open *open, uint32_t queue_id, struct slice key)
+{
+    struct group *group;
+    struct cursor *cursor = outbound_cursor(session, queue_id, &group);
+    struct inflight *listed = cursor ? outbound_listed(cursor, open->seq) : NULL;
+    if (cursor && queue_id != 0 && !listed && open->seq < cursor->next_seq) {
+        recovery_sweep(recovery, key);
+        return;
+    }
+    if (listed && listed->session == session) {
+        listed->state = open->state;
+        listed->has_row = true;
+        return;
+    }
+    if (listed) {
+        list_remove(&listed->node); /* out of its group's list */
+        list_remove(&listed->cursor_node);
+        mem_free(listed);
+    }
+    struct inflight *older = pidmap_find(&session->outbound, open->packet_id);
+    if (older)
+        inflight_end(older);
+    struct inflight *inflight = recover_open(open, cursor ? cursor : &session->direct);
+    inflight->queue_id = queue_id;
+    inflight->group = group;
+    inflight->has_row = true;
+    inflight_adopt(session, inflight);
+}
+
+static int recover_outbound(void *data, struct slice key, struct slice value)
+{
+    struct recovery *recovery = data;
+    struct row_reader reader = {.rest = key_rest(key)};
+    struct session *session = session_by_number(recovery->broker, row_be64(&reader));
+    const uint32_t queue_id = row_be32(&reader);
+    struct row_open open = {.seq = row_be64(&reader), .qos = 2};
+    const bool key_bad = reader.bad;
+    reader = (struct row_reader){.rest = value};
+    open.position = row_u64(&reader);
+    open.sub_id = row_u32(&reader);
+    open.packet_id = row_u16(&reader);
+    open.state = row_u8(&reader);
+    open.retain = row_u8(&reader) != 0;
+    if (key_bad || reader.bad || open.packet_id == 0)
+        return ERR_CORRUPT;
+    if (session)
+        recover_delivery(recovery, session, &open, queue_id, key);
+    else
+        recovery_sweep(recovery, key);
+    return 0;
+}
+
+static int recover_retained(void *data, struct slice key, struct slice value)
+{
+    struct recovery *recovery = data;
+    struct broker *broker = recovery->broker;
+    struct row_reader reader = {.rest = value};
+    struct retained row = {.position = row_u64(&reader)};
+    row.origin = row_u64(&reader);
+    row.expires_ms = row_u64(&reader);
+    row.size = row_u32(&reader);
+    row.topic_id = row_u32(&reader);
+    if (reader.bad)
+        return ERR_CORRUPT;
+    if (row.origin == 0)
+        row.origin = row.position;
+    if (!topic_by_id(broker, row.topic_id)) {
+        recovery_sweep(recovery, key);
+        return 0;
+    }
+    struct retained *retained = retained_put(broker->retained, key_rest(key));
+    if (!retained)
+        return ERR_NOMEM;
+    retained_set(broker, retained, &row);
+    return 0;
+}
+
+/* --- the whole
+ * ----------------------------------------------------------------------------------------- */
+
+static int recover_rows(struct recovery *recovery, enum row_kind kind, meta_scan_fn *each,
+                        struct errmsg *reterr)
+{
+    const uint8_t prefix = (uint8_t)kind;
+    const int err = meta_scan(recovery->broker->deps.meta, slice_of(&prefix, 1), each, recovery);
+    if (err < 0)
+        errmsg_wrap(reterr, "could not read the rows of kind '%c': %s", kind, err_text(err));
+    return err;
+}
+
+static int recover_tables(struct recovery *recovery, struct errmsg *reterr)
+{
+    static const struct {
+        enum row_kind kind;
+        meta_scan_fn *each;
+    } steps[] = {
+        {ROW_NUMBERS, recover_numbers},   {ROW_TOPIC, recover_topic},
+        {ROW_SESSION, recover_session},   {ROW_GROUP, recover_group},
+        {ROW_SUB, recover_sub},           {ROW_CURSOR, recover_cursor},
+        {ROW_INBOUND, recover_inbound},   {ROW_OUTBOUND, recover_outbound},
+        {ROW_RETAINED, recover_retained},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(steps); i++) {
+        const int err = recover_rows(recovery, steps[i].kind, steps[i].each, reterr);
+        if (err < 0)
+            return err;
+    }
+    return 0;
+}
+
+static void recover_group_rows_free(struct recovery *recovery)
+{
+    while (!list_empty(&recovery->group_rows)) {
+        struct group_row *row = LIST_FIRST(&recovery->group_rows, struct group_row, node);
+        if (!row->used) {
+            txn_begin(&recovery->sweep, META_DELETE);
+            txn_u8(&recovery->sweep, ROW_GROUP);
+            txn_bytes(&recovery->sweep, row->text);
+        }
+        list_remove(&row->node);
+        core_free(&row->text);
+        mem_free(row);
+    }
+}
+
+/* QoS 2 entries that only the cursor's row knows were finished: their own row is gone. */
+static void recover_finish(struct session *session)
+{
+    list_each_safe (it, &session->inflight) {
+        struct inflight *inflight = CONTAINER_OF(it, struct inflight, node);
+        if (inflight->qos == 2 && !inflight->has_row)
+            inflight_end(inflight);
+    }
+}
+
+static int position_order(const struct inflight *a, const struct inflight *b)
+{
+    return (a->position > b->position) - (a->position < b->position);
+}
+
+/* What is sent again goes out in the order it was published. [MQTT3-4.6.0-1] [MQTT5-4.6.0-1] */
+static void recover_sort(struct session *session)
+{
+    struct list sorted;
+    list_init(&sorted);
+    while (!list_empty(&session->inflight)) {
+        struct inflight *inflight = LIST_FIRST(&session->inflight, struct inflight, node);
+        list_remove(&inflight->node);
+        struct list *place = &sorted;
+        while (place->prev != &sorted &&
+               position_order(CONTAINER_OF(place->prev, struct inflight, node), inflight) > 0)
+            place = place->prev;
+        list_insert_before(place, &inflight->node);
+    }
+    while (!list_empty(&sorted)) {
+        struct list *node = sorted.next;
+        list_remove(node);
+        list_push_back(&session->inflight, node);
+    }
+}
+
+/* The clock of a session that was connected starts now; of one that was not, when it left. */
+static void recover_clock(struct session *session)
+{
+    struct broker *broker = session->broker;
+    const uint64_t now_ms = core_wall_ms(broker);
+    const bool was_online = session->disconnected_ms == 0;
+    if (was_online)
+        session->disconnected_ms = now_ms;
+    const uint64_t away_ms =
+        now_ms > session->disconnected_ms ? now_ms - session->disconnected_ms : 0;
+    const uint64_t grace_ms = (uint64_t)broker->config.restart_grace_s * 1000;
+    uint64_t will_ms = 0;
+    if (session->will) {
+        const uint64_t delay_ms = (uint64_t)session->will->delay_s * 1000;
+        will_ms = MAX(delay_ms > away_ms ? delay_ms - away_ms : 0, grace_ms);
+        timer_start(broker->deps.timers, &session->will_timer, will_ms);
+    }
+    if (session->expiry_s == SESSION_NO_EXPIRY)
+        return;
+    const uint64_t expiry_ms = (uint64_t)session->expiry_s * 1000;
+    const uint64_t left_ms = expiry_ms > away_ms ? expiry_ms - away_ms : 0;
+    /* A will still waiting keeps a session that would end now until it has been published. */
+    timer_start(broker->deps.timers, &session->expiry_timer, MAX(left_ms, will_ms));
+}
+
+static void recover_groups(struct broker *broker)
+{
+    list_each (it, &broker->session_list) {
+        struct session *session = CONTAINER_OF(it, struct session, node);
+        list_each (at, &session->shared) {
+            struct group *group = CONTAINER_OF(at, struct sub, lag_node)->group;
+            list_each_safe (entry, &group->redeliver) {
+                struct inflight *inflight = CONTAINER_OF(entry, struct inflight, node);
+                if (inflight->qos != 2)
+                    continue;
+                list_remove(&inflight->node);
+                list_remove(&inflight->cursor_node);
+                mem_free(inflight);
+            }
+        }
+    }
+}
+
+int recover_all(struct broker *broker, struct errmsg *reterr)
+{
+    struct recovery recovery = {.broker = broker};
+    list_init(&recovery.group_rows);
+    const int err = recover_tables(&recovery, reterr);
+    recover_group_rows_free(&recovery);
+    if (err == 0) {
+        recover_groups(broker);
+        list_each (it, &broker->session_list) {
+            struct session *session = CONTAINER_OF(it, struct session, node);
+            recover_finish(session);
+            recover_sort(session);
+            recover_clock(session);
+        }
+    }
+    broker->txn = recovery.sweep;
+    if (err == 0 && broker->txn.count > UINT16_MAX)
+        broker->txn.count = SWEEP_OPS_MAX; /* the rest is swept at later starts */
+    if (err == 0 && broker->txn.count > 0)
+        (void)core_write(broker, STORE_LAZY, NULL, NULL);
+    return err;
+}

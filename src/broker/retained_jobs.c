@@ -1,0 +1,235 @@
+/* Retained messages: keeping the index, and sending them to new subscriptions.
+ *
+ * A job walks the index for one subscription and remembers only the topic it sent last, so a `#`
+ * over a million retained messages costs the client's window and buffer, not memory.
+ */
+#include "broker/core_priv.h"
+
+#include "base/mem.h"
+#include "broker/rows.h"
+
+#define RETAINED_VISITS_MAX 2048u /* index steps in one turn */
+#define RETAINED_TURN_MAX   256u  /* messages in one turn */
+
+/* --- the index
+ * -------------------------------------------------------------------------------------- */
+
+static void retained_gauge(struct broker *broker)
+{
+    metric_set(&broker->deps.metrics->retained, (int64_t)retained_count(broker->retained));
+}
+
+static void retained_set_absent(struct broker *broker, struct retained *retained)
+{
+    struct topic *topic = topic_by_id(broker, retained->topic_id);
+    if (topic && retained->present)
+        topic->retained_count--;
+    broker->retained_bytes -= retained->size;
+    retained->size = 0;
+    retained_mark(broker->retained, retained, false);
+}
+
+struct retained *retained_storing(struct broker *broker, const struct message *message)
+{
+    struct retained *retained = retained_put(broker->retained, message->topic);
+    ASSERT(retained);
+    retained->pending++;
+    if (message->payload.size == 0) {
+        row_delete_retained(&broker->txn, message->topic);
+    } else {
+        const struct retained row = {
+            .expires_ms = message->expiry_s == MESSAGE_NO_EXPIRY
+                              ? UINT64_MAX
+                              : message->time_ms + (uint64_t)message->expiry_s * 1000,
+            .size = message->topic.size + message->payload.size + message->props.size,
+            .topic_id = message->topic_id,
+        };
+        row_put_retained(&broker->txn, message->topic, &row);
+    }
+    return retained;
+}
+
+void retained_set(struct broker *broker, struct retained *retained, const struct retained *value)
+{
+    struct topic *topic = topic_by_id(broker, value->topic_id);
+    if (topic && !retained->present)
+        topic->retained_count++;
+    broker->retained_bytes += value->size;
+    broker->retained_bytes -= retained->size;
+    const uint32_t pending = retained->pending;
+    const bool present = retained->present;
+    *retained = *value;
+    retained->pending = pending;
+    retained->present = present;
+    retained_mark(broker->retained, retained, true);
+    retained_gauge(broker);
+}
+
+void retained_stored(struct broker *broker, struct slice topic, struct retained *retained,
+                     const struct message *stored)
+{
+    ASSERT(retained->pending > 0);
+    retained->pending--;
+    if (stored && stored->payload.size == 0) {
+        retained_set_absent(broker, retained); /* [MQTT3-3.3.1-10] [MQTT5-3.3.1-6] */
+    } else if (stored) {
+        const struct retained value = {
+            .position = stored->position,
+            .origin = stored->position,
+            .expires_ms = stored->expiry_s == MESSAGE_NO_EXPIRY
+                              ? UINT64_MAX
+                              : stored->time_ms + (uint64_t)stored->expiry_s * 1000,
+            .size = stored->topic.size + stored->payload.size + stored->props.size,
+            .topic_id = stored->topic_id,
+        };
+        retained_set(broker, retained, &value);
+    }
+    if (!retained->present && retained->pending == 0)
+        retained_remove(broker->retained, topic);
+    retained_gauge(broker);
+}
+
+void retained_drop(struct broker *broker, struct slice topic)
+{
+    struct retained *retained = retained_find(broker->retained, topic);
+    if (!retained || retained->pending > 0)
+        return;
+    retained_set_absent(broker, retained);
+    row_delete_retained(&broker->txn, topic);
+    retained_remove(broker->retained, topic);
+    retained_gauge(broker);
+}
+
+/* --- jobs
+ * --------------------------------------------------------------------------------------------- */
+
+static void job_free(struct retained_job *job)
+{
+    reader_cancel(&job->reader);
+    list_remove(&job->node);
+    core_free(&job->after);
+    core_free(&job->next);
+    mem_free(job);
+}
+
+void retained_job_start(struct sub *sub, uint16_t held_by)
+{
+    struct session *session = sub->session;
+    struct broker *broker = session->broker;
+    retained_jobs_cancel(session, sub);
+    sub->flags &= (uint8_t)~SUB_RETAIN_PENDING;
+    if (retained_count(broker->retained) == 0 || sub->group)
+        return;
+    struct retained_job *job = mem_new(sizeof *job);
+    job->sub = sub;
+    job->held_by = held_by;
+    job->after = slice_of("", 0);
+    list_push_back(&session->retained_jobs, &job->node);
+    sub->flags |= SUB_RETAIN_PENDING;
+    session_pump(session);
+}
+
+void retained_jobs_cancel(struct session *session, const struct sub *sub)
+{
+    list_each_safe (it, &session->retained_jobs) {
+        struct retained_job *job = CONTAINER_OF(it, struct retained_job, node);
+        if (!sub || job->sub == sub)
+            job_free(job);
+    }
+}
+
+void retained_jobs_release(struct session *session, uint16_t packet_id)
+{
+    list_each (it, &session->retained_jobs) {
+        struct retained_job *job = CONTAINER_OF(it, struct retained_job, node);
+        if (job->held_by == packet_id)
+            job->held_by = 0;
+    }
+    session_pump(session);
+}
+
+static void job_finish(struct retained_job *job)
+{
+    struct sub *sub = job->sub;
+    struct session *session = sub->session;
+    struct broker *broker = session->broker;
+    job_free(job);
+    sub->flags &= (uint8_t)~SUB_RETAIN_PENDING;
+    if (session->durable) {
+        row_put_sub(&broker->txn, sub);
+        (void)core_write(broker, STORE_LAZY, NULL, NULL);
+    }
+}
+
+static void job_advance(struct retained_job *job, struct slice topic)
+{
+    const struct slice copy = core_copy(topic);
+    core_free(&job->after);
+    job->after = copy;
+}
+
+static void job_read(void *owner, int err, const struct store_read *read)
+{
+    struct retained_job *job = owner;
+    session_pump(job->sub->session);
+    /* One that is gone or unreadable is passed over: the walk goes on behind it. */
+    if (err == 0 && read->entry_count > 0 &&
+        deliver_retained(job->sub, &read->entries[0].message) == DELIVER_BLOCKED) {
+        job->blocked = true;
+        return;
+    }
+    core_free(&job->after);
+    job->after = job->next;
+    job->next = slice_of("", 0);
+}
+
+/* One step. Returns false when the job has to wait or is over. */
+static bool job_step(struct retained_job *job, bool *ret_over)
+{
+    struct broker *broker = job->sub->session->broker;
+    struct slice topic = slice_of("", 0);
+    const struct retained *retained = retained_next(broker->retained, job->sub->filter->text,
+                                                    job->after, RETAINED_VISITS_MAX, &topic);
+    if (!retained) {
+        if (topic.size == 0) {
+            *ret_over = true;
+        } else {
+            job_advance(job, topic);
+            session_pump_later(job->sub->session);
+        }
+        return false;
+    }
+    if (retained->expires_ms <= core_wall_ms(broker)) {
+        job_advance(job, topic);
+        retained_drop(broker, job->after);
+        if (broker->txn.count > 0)
+            (void)core_write(broker, STORE_LAZY, NULL, NULL);
+        return true;
+    }
+    job->blocked = false;
+    core_free(&job->next);
+    job->next = core_copy(topic);
+    reader_message(broker, &job->reader, retained->position, job_read, job);
+    return !job->reader && !job->blocked;
+}
+
+void retained_jobs_pump(struct session *session)
+{
+    uint32_t turn = 0;
+    list_each_safe (it, &session->retained_jobs) {
+        struct retained_job *job = CONTAINER_OF(it, struct retained_job, node);
+        if (job->held_by || job->reader)
+            continue;
+        bool over = false;
+        while (turn++ < RETAINED_TURN_MAX && job_step(job, &over))
+            ;
+        if (over)
+            job_finish(job);
+        if (session->blocked)
+            return;
+        if (turn >= RETAINED_TURN_MAX) {
+            session_pump_later(session);
+            return;
+        }
+    }
+}

@@ -1,0 +1,253 @@
+/* Sessions: the table, the end of a connection, expiry, and removal with all rows. */
+#include "broker/core_priv.h"
+
+#include "base/mem.h"
+#include "broker/publish.h"
+#include "broker/rows.h"
+
+#define DISCARD_OPS_MAX 8192u
+
+static bool session_has_id(const struct hashnode *node, const void *key)
+{
+    return slice_equal(CONTAINER_OF(node, struct session, by_id)->client_id,
+                       *(const struct slice *)key);
+}
+
+static bool session_has_number(const struct hashnode *node, const void *key)
+{
+    return CONTAINER_OF(node, struct session, by_number)->number == *(const uint64_t *)key;
+}
+
+struct session *session_find(const struct broker *broker, struct slice client_id)
+{
+    struct hashnode *node = hashmap_find(
+        &broker->sessions, hash_bytes(client_id.bytes, client_id.size), session_has_id, &client_id);
+    return node ? CONTAINER_OF(node, struct session, by_id) : NULL;
+}
+
+struct session *session_by_number(const struct broker *broker, uint64_t number)
+{
+    struct hashnode *node =
+        hashmap_find(&broker->sessions_by_number, hash_u64(number), session_has_number, &number);
+    return node ? CONTAINER_OF(node, struct session, by_number) : NULL;
+}
+
+static void expiry_due(struct timer *timer)
+{
+    struct session *session = CONTAINER_OF(timer, struct session, expiry_timer);
+    struct broker *broker = session->broker;
+    ASSERT(!session->link);
+    metric_add(&broker->deps.metrics->sessions_expired, 1);
+    session_discard(session);
+    if (broker->txn.count > 0)
+        (void)core_write(broker, STORE_LAZY, NULL, NULL);
+}
+
+static void will_timer_due(struct timer *timer)
+{
+    will_publish(CONTAINER_OF(timer, struct session, will_timer), false);
+}
+
+/* Off by default: only for 3.x clients and only when configured. */
+static void retry_due(struct timer *timer)
+{
+    struct session *session = CONTAINER_OF(timer, struct session, retry_timer);
+    struct broker *broker = session->broker;
+    if (!session->link || broker->config.retry_interval_s == 0)
+        return;
+    list_each (it, &session->inflight) {
+        struct inflight *inflight = CONTAINER_OF(it, struct inflight, node);
+        if (inflight->sent_before || inflight->state == INFLIGHT_RELEASED)
+            inflight->unsent = true;
+    }
+    session->resend = list_empty(&session->inflight) ? NULL : session->inflight.next;
+    session_pump(session);
+    timer_start(broker->deps.timers, timer, (uint64_t)broker->config.retry_interval_s * 1000);
+}
+
+struct session *session_new(struct broker *broker, struct slice client_id, uint64_t number)
+{
+    struct session *session = mem_new(sizeof *session);
+    session->broker = broker;
+    session->client_id = core_copy(client_id);
+    session->username = slice_of("", 0);
+    session->number = number;
+    session->created_ms = core_wall_ms(broker);
+    list_init(&session->subs);
+    list_init(&session->lagging);
+    list_init(&session->shared);
+    list_init(&session->retained_jobs);
+    list_init(&session->inflight);
+    list_init(&session->publishing);
+    cursor_init(&session->direct, number, 0, 0);
+    session->expiry_timer.on_due = expiry_due;
+    session->will_timer.on_due = will_timer_due;
+    session->retry_timer.on_due = retry_due;
+    session_pump_init(session);
+    hashmap_insert(&broker->sessions, &session->by_id, hash_bytes(client_id.bytes, client_id.size));
+    hashmap_insert(&broker->sessions_by_number, &session->by_number, hash_u64(number));
+    list_push_back(&broker->session_list, &session->node);
+    broker->session_count++;
+    metric_add(&broker->deps.metrics->sessions, 1);
+    return session;
+}
+
+static void session_stop(struct session *session)
+{
+    struct timer_set *timers = session->broker->deps.timers;
+    timer_stop(timers, &session->expiry_timer);
+    timer_stop(timers, &session->will_timer);
+    timer_stop(timers, &session->retry_timer);
+    session_pump_stop(session);
+    retained_jobs_cancel(session, NULL);
+}
+
+void session_free(struct session *session)
+{
+    struct broker *broker = session->broker;
+    session_stop(session);
+    publish_forget(session);
+    while (!list_empty(&session->inflight)) {
+        struct inflight *inflight = LIST_FIRST(&session->inflight, struct inflight, node);
+        inflight->has_row = false; /* all its rows go at once, or stay for the next start */
+        if (inflight->cursor && inflight->group)
+            cursor_touch(broker, inflight->cursor);
+        inflight_end(inflight);
+    }
+    while (!list_empty(&session->subs))
+        sub_free(LIST_FIRST(&session->subs, struct sub, session_node));
+    cursor_done(&session->direct);
+    pidmap_done(&session->inbound);
+    pidmap_done(&session->outbound);
+    session->will = will_free(session->will);
+    hashmap_remove(&broker->sessions, &session->by_id);
+    hashmap_remove(&broker->sessions_by_number, &session->by_number);
+    list_remove(&session->node);
+    broker->session_count--;
+    metric_add(&broker->deps.metrics->sessions, -1);
+    core_free(&session->client_id);
+    core_free(&session->username);
+    mem_free(session);
+}
+
+int session_write(struct session *session, uint8_t level, core_write_fn *done, void *data)
+{
+    struct broker *broker = session->broker;
+    row_put_session(&broker->txn, session);
+    const int err = core_write(broker, level, done, data);
+    if (err == 0)
+        session->has_row = true;
+    return err;
+}
+
+/* Rows beyond what one record takes go ahead in records of their own: they belong to nobody once
+ * the session row is gone, which is in the first. */
+static void discard_overflow(struct broker *broker)
+{
+    if (broker->txn.count >= DISCARD_OPS_MAX)
+        (void)core_write(broker, STORE_LAZY, NULL, NULL);
+}
+
+static void discard_rows(struct session *session)
+{
+    struct broker *broker = session->broker;
+    struct txn *txn = &broker->txn;
+    row_delete_session(txn, session->client_id);
+    row_delete_cursor(txn, session->number, 0);
+    for (uint32_t pid = 1; session->inbound.count > 0 && pid <= UINT16_MAX; pid++) {
+        if (!pidmap_find(&session->inbound, (uint16_t)pid))
+            continue;
+        pidmap_remove(&session->inbound, (uint16_t)pid);
+        row_delete_inbound(txn, session->number, (uint16_t)pid);
+        discard_overflow(broker);
+    }
+    list_each (it, &session->inflight) {
+        const struct inflight *inflight = CONTAINER_OF(it, struct inflight, node);
+        if (inflight->has_row)
+            row_delete_outbound(txn, session->number, inflight->queue_id, inflight->seq);
+        discard_overflow(broker);
+    }
+    while (!list_empty(&session->subs)) {
+        sub_remove(LIST_FIRST(&session->subs, struct sub, session_node));
+        discard_overflow(broker);
+    }
+}
+
+void session_discard(struct session *session)
+{
+    struct broker *broker = session->broker;
+    ASSERT(!session->link);
+    /* [MQTT5-3.1.2-8]: the will is due when the session ends, whatever its delay. */
+    if (session->will && !broker->draining)
+        will_publish(session, true);
+    ASSERT(broker->txn.count == 0);
+    publish_forget(session);
+    if (session->has_row)
+        discard_rows(session);
+    session_free(session);
+}
+
+void session_start_expiry(struct session *session, uint64_t elapsed_ms)
+{
+    if (session->expiry_s == SESSION_NO_EXPIRY || session->broker->draining)
+        return;
+    const uint64_t expiry_ms = (uint64_t)session->expiry_s * 1000;
+    timer_start(session->broker->deps.timers, &session->expiry_timer,
+                expiry_ms > elapsed_ms ? expiry_ms - elapsed_ms : 0);
+}
+
+static void session_detach_link(struct session *session)
+{
+    struct broker *broker = session->broker;
+    session->link->session = NULL;
+    session->link = NULL;
+    session->blocked = false;
+    session->opening = false;
+    session->kick = 0;
+    metric_add(&broker->deps.metrics->sessions_online, -1);
+    session_stop(session);
+    publish_detach(session);
+    list_each_safe (it, &session->subs) {
+        sub_detach(CONTAINER_OF(it, struct sub, session_node));
+    }
+    list_each_safe (it, &session->shared) {
+        group_member_offline(CONTAINER_OF(it, struct sub, lag_node)->group, session);
+    }
+}
+
+void session_offline(struct session *session, bool publish_will)
+{
+    struct broker *broker = session->broker;
+    ASSERT(session->link);
+    session_detach_link(session);
+    session->disconnected_ms = core_wall_ms(broker);
+    if (!publish_will) {
+        session->will = will_free(session->will); /* [MQTT3-3.1.2-10] [MQTT5-3.14.4-3] */
+    } else if (session->will && !broker->draining) {
+        will_due(session, 0);
+    }
+    if (session->expiry_s == 0 && !(broker->draining && session->will)) {
+        session_discard(session);
+        if (broker->txn.count > 0)
+            (void)core_write(broker, STORE_LAZY, NULL, NULL);
+        return;
+    }
+    if (session->has_row)
+        (void)session_write(session, publish_will ? STORE_LAZY : STORE_SYNC, NULL, NULL);
+    session_start_expiry(session, 0);
+}
+
+void session_kick(struct session *session, uint8_t reason, const char *text)
+{
+    struct link *link = session->link;
+    if (!link)
+        return;
+    session_offline(session, true);
+    link->ops->close(link, reason, text);
+}
+
+void session_kick_later(struct session *session, uint8_t reason)
+{
+    session->kick = reason;
+    session_pump(session);
+}

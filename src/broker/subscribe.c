@@ -1,0 +1,310 @@
+/* SUBSCRIBE and UNSUBSCRIBE.
+ *
+ * A subscription takes part in matching at once and, when its session is durable, is in the log
+ * before SUBACK leaves; with it goes the number of its filter's queue, so that after a restart the
+ * same queue serves the same filter.
+ */
+#include "broker/core_priv.h"
+
+#include "base/mem.h"
+#include "broker/rows.h"
+#include "mqtt/topic.h"
+
+#include <string.h>
+
+/* A SUBSCRIBE or UNSUBSCRIBE whose answer waits for the log. */
+struct answer {
+    uint64_t number;
+    struct link *link;
+    uint32_t count;
+    uint16_t packet_id;
+    bool unsubscribe;
+    uint8_t codes[];
+};
+
+static struct answer *answer_new(const struct link *link, uint32_t count, uint16_t packet_id)
+{
+    struct answer *answer = mem_try_alloc(sizeof *answer + count);
+    ASSERT(answer);
+    answer->number = link->session->number;
+    answer->link = NULL;
+    answer->count = count;
+    answer->packet_id = packet_id;
+    answer->unsubscribe = false;
+    return answer;
+}
+
+static void answer_send(struct session *session, const struct answer *answer)
+{
+    const struct link_ops *ops = session->link->ops;
+    if (answer->unsubscribe) {
+        ops->unsuback(session->link, answer->packet_id, answer->codes, answer->count);
+        return;
+    }
+    ops->suback(session->link, answer->packet_id, answer->codes, answer->count, NULL);
+    retained_jobs_release(session, answer->packet_id);
+}
+
+static void answer_done(struct broker *broker, void *data, int err)
+{
+    struct answer *answer = data;
+    struct session *session = session_by_number(broker, answer->number);
+    if (session && session->link == answer->link) {
+        if (err == 0)
+            answer_send(session, answer);
+        else
+            session_kick(session, REASON_QUOTA_EXCEEDED, "storage takes no writes at present");
+    }
+    mem_free(answer);
+}
+
+/* Answers when broker->txn is durable, or at once when it is empty. Takes `answer`. */
+static void answer_when_durable(struct session *session, struct answer *answer)
+{
+    struct broker *broker = session->broker;
+    if (broker->txn.count == 0) {
+        answer_send(session, answer);
+        mem_free(answer);
+        return;
+    }
+    answer->link = session->link;
+    if (core_write(broker, STORE_SYNC, answer_done, answer) < 0) {
+        session_kick(session, REASON_QUOTA_EXCEEDED, "storage takes no writes at present");
+        mem_free(answer);
+    }
+}
+
+/* --- SUBSCRIBE
+ * ------------------------------------------------------------------------------------ */
+
+static bool filter_denied(const struct broker *broker, struct slice filter)
+{
+    for (size_t i = 0; i < broker->config.deny_subscribe_count; i++) {
+        const struct slice denied = slice_str(broker->config.deny_subscribe[i]);
+        if (slice_equal(denied, filter) || topic_match(denied, filter))
+            return true;
+    }
+    return false;
+}
+
+/* The reason why the filter's first level stands in the way, or 0. */
+static uint8_t filter_refusal(struct broker *broker, struct slice filter)
+{
+    const struct slice first = topic_first(filter);
+    struct topic *topic;
+    if (topic_filter_check(filter, broker->config.topic_levels_max) < 0)
+        return REASON_FILTER_INVALID;
+    if (topic_has_wildcard(first) || topic_is_system(first))
+        return 0;
+    const int err = topic_admit(broker, first, &topic);
+    if (err == ERR_FULL)
+        return REASON_QUOTA_EXCEEDED;
+    if (err == ERR_UNAVAILABLE)
+        return REASON_IMPLEMENTATION;
+    return err < 0 ? REASON_FILTER_INVALID : 0;
+}
+
+struct wanted {
+    struct subscribe_entry entry;
+    struct slice filter, group; /* without $share/; group empty when not shared */
+    uint32_t id;
+    uint16_t packet_id;
+};
+
+static struct group *wanted_group(struct broker *broker, struct filter *filter,
+                                  const struct wanted *wanted)
+{
+    struct group *group = group_find(filter, wanted->group);
+    if (group)
+        return group;
+    const uint64_t number = core_new_number(broker);
+    return number ? group_new(broker, filter, wanted->group, number) : NULL;
+}
+
+/* A new position: from now on. */
+static void sub_begin(struct sub *sub)
+{
+    struct store_stats stats;
+    struct store *store = sub->session->broker->deps.store;
+    store->ops->stats(store, &stats);
+    sub->begin_position = sub->group ? 0 : stats.head_position; /* a group has its own */
+    sub->end_position = UINT64_MAX;
+}
+
+static void sub_set_options(struct sub *sub, const struct wanted *wanted)
+{
+    const struct subscribe_entry *entry = &wanted->entry;
+    sub_set_qos(sub, entry->qos);
+    sub->id = wanted->id;
+    sub->flags = (uint8_t)((entry->no_local ? SUB_NO_LOCAL : 0) |
+                           (entry->retain_as_published ? SUB_RETAIN_AS_PUBLISHED : 0) |
+                           (sub->flags & SUB_RETAIN_PENDING));
+}
+
+/* Makes or changes one subscription. Returns it, or NULL when no number could be had. */
+static struct sub *subscribe_make(struct session *session, const struct wanted *wanted,
+                                  bool *ret_new)
+{
+    struct broker *broker = session->broker;
+    struct filter *filter = filter_get(broker, wanted->filter, 0);
+    if (!filter)
+        return NULL;
+    struct group *group = NULL;
+    const bool needs_queue = wanted->group.size > 0 || wanted->entry.qos > 0;
+    if (needs_queue && filter_need_queue(broker, filter) < 0)
+        goto failed;
+    if (wanted->group.size > 0 && !(group = wanted_group(broker, filter, wanted)))
+        goto failed;
+    struct sub *sub = sub_find(session, filter, group);
+    *ret_new = sub == NULL;
+    if (sub && sub->end_position != UINT64_MAX) {
+        /* Unsubscribed and not drained yet: what is left of it is given up for the new one. */
+        sub_set_qos(sub, 0);
+        *ret_new = true;
+    }
+    if (!sub) {
+        sub = sub_new(session, filter, group);
+        if (!group)
+            sub_attach(sub);
+    }
+    if (*ret_new)
+        sub_begin(sub);
+    sub_set_options(sub, wanted);
+    if (group)
+        group_member_online(group, session);
+    filter_tidy(broker, filter);
+    return sub;
+failed:
+    filter_tidy(broker, filter);
+    return NULL;
+}
+
+static uint8_t subscribe_check(struct session *session, const struct wanted *wanted)
+{
+    struct broker *broker = session->broker;
+    if (filter_denied(broker, wanted->filter))
+        return REASON_NOT_AUTHORIZED;
+    const uint8_t refusal = filter_refusal(broker, wanted->filter);
+    if (refusal)
+        return refusal;
+    const struct filter *filter = filter_find(broker, wanted->filter);
+    const struct group *group = filter ? group_find(filter, wanted->group) : NULL;
+    const bool known =
+        filter && (wanted->group.size == 0 || group) && sub_find(session, filter, group);
+    if (!known && (session->sub_count >= broker->config.filters_per_client_max ||
+                   broker->sub_count >= broker->config.subscriptions_max))
+        return REASON_QUOTA_EXCEEDED;
+    return 0;
+}
+
+/* One entry. Returns its SUBACK code. */
+static uint8_t subscribe_one(struct session *session, struct wanted *wanted)
+{
+    struct broker *broker = session->broker;
+    struct topic_share share = {.group = slice_of("", 0)};
+    wanted->filter = wanted->entry.filter;
+    wanted->group = share.group;
+    const int shared = topic_share_parse(wanted->entry.filter, &share);
+    if (shared == ERR_INVALID)
+        return REASON_FILTER_INVALID;
+    if (shared == 0) {
+        wanted->filter = share.filter;
+        wanted->group = share.group;
+    }
+    const uint8_t refusal = subscribe_check(session, wanted);
+    if (refusal)
+        return refusal;
+    bool is_new = false;
+    struct sub *sub = subscribe_make(session, wanted, &is_new);
+    if (!sub)
+        return REASON_IMPLEMENTATION;
+    /* [MQTT5-3.3.1-9] [MQTT5-3.3.1-10] [MQTT5-3.3.1-11] none for shared ones */
+    const uint8_t handling = wanted->entry.retain_handling;
+    if (!sub->group && (handling == 0 || (handling == 1 && is_new)))
+        retained_job_start(sub, wanted->packet_id);
+    if (session->durable) {
+        row_put_sub(&broker->txn, sub);
+        if (sub->group)
+            row_put_group(&broker->txn, sub->group);
+        if (is_new && sub_reads_queue(sub))
+            row_put_cursor(&broker->txn, &sub->cursor);
+    }
+    if (!sub->group && topic_is_system(topic_first(wanted->filter)) && handling != 2)
+        sys_subscribed(broker->sys, sub);
+    return wanted->entry.qos;
+}
+
+/* Spec: [MQTT3-3.8.4-1] to [MQTT3-3.8.4-6], [MQTT5-3.8.4-1] to [MQTT5-3.8.4-8] */
+void link_subscribe(struct link *link, const struct packet_subscribe *packet)
+{
+    struct session *session = link->session;
+    if (!session || session->opening)
+        return;
+    ASSERT(session->broker->txn.count == 0);
+    struct answer *answer = answer_new(link, packet->count, packet->packet_id);
+    struct wanted wanted = {.id = packet->props.sub_id, .packet_id = packet->packet_id};
+    uint32_t pos = 0, count = 0;
+    while (subscribe_next(packet, &pos, &wanted.entry))
+        answer->codes[count++] = subscribe_one(session, &wanted);
+    ASSERT(count == packet->count);
+    answer_when_durable(session, answer);
+}
+
+/* --- UNSUBSCRIBE ---------------------------------------------------------------------------------
+ */
+
+/* A message that overlapping subscriptions left to this one must still come: it is drained first.
+ */
+static bool sub_must_drain(const struct sub *sub)
+{
+    return sub_reads_queue(sub) && sub->session->sub_count > 1 && sub_lag(sub) > 0;
+}
+
+static void sub_end(struct sub *sub)
+{
+    struct broker *broker = sub->session->broker;
+    if (!sub_must_drain(sub)) {
+        sub_remove(sub);
+        return;
+    }
+    struct store_stats stats;
+    broker->deps.store->ops->stats(broker->deps.store, &stats);
+    sub->end_position = stats.head_position;
+    sub_mark_lagging(sub);
+    retained_jobs_cancel(sub->session, sub);
+    if (sub->session->durable)
+        row_put_sub(&broker->txn, sub);
+    session_pump(sub->session);
+}
+
+static uint8_t unsubscribe_one(struct session *session, struct slice text)
+{
+    struct topic_share share;
+    const bool shared = topic_share_parse(text, &share) == 0;
+    struct filter *filter = filter_find(session->broker, shared ? share.filter : text);
+    if (!filter)
+        return REASON_NO_SUBSCRIPTION;
+    struct group *group = shared ? group_find(filter, share.group) : NULL;
+    struct sub *sub = shared && !group ? NULL : sub_find(session, filter, group);
+    if (!sub || sub->end_position != UINT64_MAX)
+        return REASON_NO_SUBSCRIPTION;
+    sub_end(sub);
+    return REASON_SUCCESS;
+}
+
+/* Spec: [MQTT3-3.10.4-1] to [MQTT3-3.10.4-6], [MQTT5-3.10.4-1] to [MQTT5-3.10.4-6] */
+void link_unsubscribe(struct link *link, const struct packet_unsubscribe *packet)
+{
+    struct session *session = link->session;
+    if (!session || session->opening)
+        return;
+    ASSERT(session->broker->txn.count == 0);
+    struct answer *answer = answer_new(link, packet->count, packet->packet_id);
+    answer->unsubscribe = true;
+    uint32_t pos = 0, count = 0;
+    struct slice filter;
+    while (unsubscribe_next(packet, &pos, &filter))
+        answer->codes[count++] = unsubscribe_one(session, filter);
+    ASSERT(count == packet->count);
+    answer_when_durable(session, answer);
+}

@@ -1,0 +1,147 @@
+/* First-level topics: managed objects that messages and subscriptions need. */
+#include "broker/core_priv.h"
+
+#include "base/mem.h"
+#include "broker/rows.h"
+
+#include <string.h>
+
+static bool topic_has_name(const struct hashnode *node, const void *key)
+{
+    return slice_equal(CONTAINER_OF(node, struct topic, by_name)->name, *(const struct slice *)key);
+}
+
+static bool topic_has_id(const struct hashnode *node, const void *key)
+{
+    return CONTAINER_OF(node, struct topic, by_id)->id == *(const uint32_t *)key;
+}
+
+struct topic *topic_find(const struct broker *broker, struct slice name)
+{
+    struct hashnode *node = hashmap_find(&broker->topics_by_name, hash_bytes(name.bytes, name.size),
+                                         topic_has_name, &name);
+    return node ? CONTAINER_OF(node, struct topic, by_name) : NULL;
+}
+
+struct topic *topic_by_id(const struct broker *broker, uint32_t id)
+{
+    struct hashnode *node = hashmap_find(&broker->topics_by_id, hash_u64(id), topic_has_id, &id);
+    return node ? CONTAINER_OF(node, struct topic, by_id) : NULL;
+}
+
+static int slice_order(struct slice a, struct slice b)
+{
+    const int order = memcmp(a.bytes, b.bytes, MIN(a.size, b.size));
+    return order ? order : (a.size > b.size) - (a.size < b.size);
+}
+
+struct topic *topic_add(struct broker *broker, struct slice name, uint32_t id, uint64_t created_ms,
+                        struct slice remark)
+{
+    ASSERT(id != 0);
+    struct topic *topic = mem_new(sizeof *topic);
+    topic->name = core_copy(name);
+    topic->remark = core_copy(remark);
+    topic->created_ms = created_ms;
+    topic->id = id;
+    hashmap_insert(&broker->topics_by_name, &topic->by_name, hash_bytes(name.bytes, name.size));
+    hashmap_insert(&broker->topics_by_id, &topic->by_id, hash_u64(id));
+    struct list *place = broker->topics_sorted.prev;
+    while (place != &broker->topics_sorted &&
+           slice_order(CONTAINER_OF(place, struct topic, node)->name, name) > 0)
+        place = place->prev;
+    list_push_front(place, &topic->node);
+    broker->topic_count++;
+    metric_add(&broker->deps.metrics->topics, 1);
+    return topic;
+}
+
+void topic_remove(struct broker *broker, struct topic *topic)
+{
+    hashmap_remove(&broker->topics_by_name, &topic->by_name);
+    hashmap_remove(&broker->topics_by_id, &topic->by_id);
+    list_remove(&topic->node);
+    broker->topic_count--;
+    metric_add(&broker->deps.metrics->topics, -1);
+    core_free(&topic->name);
+    core_free(&topic->remark);
+    mem_free(topic);
+}
+
+bool topic_is_system(struct slice first)
+{
+    return slice_equal(first, slice_str("$SYS")) || slice_equal(first, slice_str("$events"));
+}
+
+static bool name_is_strict(struct slice name)
+{
+    if (name.size < 3 || name.size > 100)
+        return false;
+    for (uint32_t i = 0; i < name.size; i++) {
+        const uint8_t c = name.bytes[i];
+        const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+        if (!letter && !(c >= '0' && c <= '9') && c != '-' && c != '_')
+            return false;
+    }
+    return true;
+}
+
+const char *topic_refusal(const struct broker *broker, struct slice first)
+{
+    if (topic_is_system(first) || slice_equal(first, slice_str("$share")))
+        return "the names $SYS, $events and $share belong to the server";
+    if (broker->config.topics_strict_names && !name_is_strict(first))
+        return "a first-level topic has 3 to 100 characters of letters, digits, '-' and '_'";
+    if (memchr(first.bytes, '/', first.size) || memchr(first.bytes, '#', first.size) ||
+        memchr(first.bytes, '+', first.size))
+        return "a first-level topic has no '/', '#' or '+'";
+    return NULL;
+}
+
+/* The row of an automatically created topic goes out in front of the record that needs it. */
+static void topic_written(struct broker *broker, void *data, int err)
+{
+    const uint32_t id = (uint32_t)(uintptr_t)data;
+    struct topic *topic = topic_by_id(broker, id);
+    if (topic && err < 0)
+        topic->row_missing = true;
+}
+
+static int topic_write(struct broker *broker, struct topic *topic)
+{
+    struct txn kept = broker->txn;
+    broker->txn = (struct txn){.parts = NULL};
+    row_put_topic(&broker->txn, topic);
+    const int err = core_write(broker, STORE_LAZY, topic_written, (void *)(uintptr_t)topic->id);
+    txn_done(&broker->txn);
+    broker->txn = kept;
+    topic->row_missing = err < 0;
+    return err;
+}
+
+int topic_admit(struct broker *broker, struct slice name, struct topic **ret_topic)
+{
+    struct topic *topic = topic_find(broker, name);
+    if (topic) {
+        if (topic->row_missing && topic_write(broker, topic) < 0)
+            return ERR_UNAVAILABLE;
+        *ret_topic = topic;
+        return 0;
+    }
+    if (!broker->config.topics_auto_create)
+        return ERR_NOTFOUND;
+    if (topic_refusal(broker, name))
+        return ERR_INVALID;
+    if (broker->topic_count >= broker->config.topics_max)
+        return ERR_FULL;
+    const uint32_t id = core_new_queue_id(broker);
+    if (id == 0)
+        return ERR_UNAVAILABLE;
+    topic = topic_add(broker, name, id, core_wall_ms(broker), slice_of("", 0));
+    if (topic_write(broker, topic) < 0) {
+        topic_remove(broker, topic);
+        return ERR_UNAVAILABLE;
+    }
+    *ret_topic = topic;
+    return 0;
+}
