@@ -17,6 +17,9 @@ struct enc_room {
     uint8_t version;     /* enum mqtt_version */
 };
 
+/* Bytes that any packet without props fits in; SUBACK and UNSUBACK take their codes on top. */
+#define ENC_SMALL 16u
+
 /* CONNACK. reason: the v5 code, mapped for 3.x; props: NULL = none, ignored in 3.x. Session Present
  * is sent only with success, and not to 3.1. ERR_INVALID when 3.x has no return code for the
  * reason: close without an answer. For a CONNECT that dec_connect refused take the version it left.
