@@ -313,7 +313,7 @@ static void on_close(struct link *link, uint8_t reason, const char *reason_strin
 
 void send_pingresp(struct conn *conn)
 {
-    const struct enc_room room = reserve(conn, ENC_SMALL);
+    const struct enc_room room = reserve(conn, PACKET_ROOM);
     if (!room.bytes)
         return;
     const int size = enc_pingresp(&room);
