@@ -1,0 +1,52 @@
+# What people type. `make run` and `make test` install what they need first (Debian 12).
+.DEFAULT_GOAL := help
+.PHONY: help run build test test-long bench fuzz format clean
+
+FUZZ_SECONDS ?= 60
+
+help:
+	@echo "make run        build TideMQ and start it in the foreground on 127.0.0.1:1883, data in ./data"
+	@echo "make build      build it: build/release/tidemq"
+	@echo "make test       run all tests (under 30 minutes)"
+	@echo "make test-long  run what does not fit there too"
+	@echo "make bench      measure TideMQ beside other servers (about 20 minutes)"
+	@echo "make fuzz       run each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS))"
+	@echo "make format     format the C sources"
+	@echo "make clean      remove build/ (data/ stays)"
+	@echo
+	@echo "run, build, test, test-long, bench and fuzz install missing Debian packages first, as root or"
+	@echo "through sudo, and say which."
+
+build:
+	@tools/install.sh build
+	cmake --preset release
+	cmake --build --preset release --target tidemq
+
+run: build
+	exec build/release/tidemq serve --config packaging/run.yaml
+
+test:
+	@tools/install.sh test
+	python3 tools/test.py
+
+test-long:
+	@tools/install.sh test
+	python3 tools/test.py --long
+
+bench:
+	@tools/install.sh test
+	cmake --preset release
+	cmake --build --preset release
+	python3 bench/run.py
+
+fuzz:
+	@tools/install.sh test
+	cmake --preset fuzz
+	cmake --build --preset fuzz
+	tools/fuzz.sh $(FUZZ_SECONDS)
+
+format:
+	find src bench test -name '*.[ch]' -exec clang-format-14 -i {} +
+
+clean:
+	rm -rf build
