@@ -317,6 +317,7 @@ static void on_ready(struct stream *stream, unsigned events)
     ready_events |= events;
 }
 
+/* [MQTT3-7.1.1-1] [MQTT5-4.2.0-1] */
 static void tcp_stage_reads_and_writes(void **state)
 {
     struct fixture *fixture = *state;

@@ -1,4 +1,4 @@
-/* The socket stage: one read or sendmsg per call.
+/* The socket stage: one read or sendmsg per call. [MQTT3-7.1.1-1] [MQTT5-4.2.0-1]
  *
  * An interest that did not change costs no system call. SO_KEEPALIVE stays off: MQTT has its own
  * keep alive.

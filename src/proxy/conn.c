@@ -63,6 +63,8 @@ void conn_lost(struct conn *conn)
     die(conn);
 }
 
+/* Nothing is sent or decoded from here on: [MQTT5-3.14.4-1] [MQTT5-3.14.4-2] [MQTT3-3.1.4-5]
+ * [MQTT5-3.1.4-6] */
 void conn_close(struct conn *conn)
 {
     ASSERT(!conn->linked);
@@ -78,7 +80,8 @@ static bool is_clients_fault(uint8_t reason)
     return reason != REASON_SHUTTING_DOWN && reason != REASON_KEEP_ALIVE_TIMEOUT;
 }
 
-/* [MQTT3-4.8.0-1] [MQTT5-4.8.0-1] [MQTT5-4.13.1-1] [MQTT5-4.13.2-1] */
+/* [MQTT3-4.8.0-1] [MQTT3-4.8.0-2] [MQTT5-4.8.0-1] [MQTT5-4.13.1-1] [MQTT5-4.13.2-1]; DISCONNECT
+ * only behind a CONNACK that said yes: [MQTT5-3.14.0-1] */
 void conn_fail(struct conn *conn, uint8_t reason, const char *detail)
 {
     if (conn->state >= CONN_CLOSING)
@@ -247,7 +250,7 @@ static void conn_work(struct deferred *work)
     if (conn->state != CONN_DEAD)
         update_interest(conn);
     conn->working = false;
-    proxy_flush_counts(conn->proxy);
+    loop_defer(conn->proxy->deps.loop, &conn->proxy->counting);
     if (conn->state == CONN_DEAD)
         (void)conn_free(conn);
 }
@@ -301,10 +304,9 @@ struct conn *conn_free(struct conn *conn)
     (void)stream_close(conn->stream);
     input_clear(conn);
     outbuf_clear(&conn->out, &proxy->pool);
-    alias_done(&conn->alias_in, &proxy->budget);
+    alias_done(&conn->alias_in, &proxy->budget); /* [MQTT5-3.3.2-7] */
     alias_done(&conn->alias_out, &proxy->budget);
-    mem_free((void *)conn->connect_body.bytes);
-    mem_free(conn->username);
+    on_connect_done(conn);
     mem_free(conn);
     proxy_conn_gone(proxy);
     return NULL;

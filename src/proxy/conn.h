@@ -88,8 +88,7 @@ struct conn {
     struct outbuf out;
     struct alias_table alias_in, alias_out;
     struct auth_call *auth_call; /* with AUTH, until answered */
-    struct slice connect_body;   /* with AUTH: a copy, owned */
-    uint8_t *username;           /* what link.username points to */
+    struct slice connect_body;   /* with AUTH: a copy, owned, as is link.username */
 };
 
 /* --- conn.c: life ----------------------------------------------------------------------------- */
@@ -131,6 +130,8 @@ void input_clear(struct conn *conn);
  */
 
 void on_connect(struct conn *conn, struct slice body);
+/* Frees what on_connect copied. */
+void on_connect_done(struct conn *conn);
 void on_publish(struct conn *conn, struct slice body, uint8_t flags);
 void on_ack(struct conn *conn, uint8_t packet_type, struct slice body);
 void on_subscribe(struct conn *conn, struct slice body);

@@ -1,6 +1,7 @@
 /* The life of a conn: CONNECT, errors, keep alive, holding back, closing. */
 #include "proxy/testbed.h"
 
+/* [MQTT3-3.2.0-1] [MQTT3-3.1.4-4] [MQTT5-3.2.0-1] */
 static void connect_is_answered(void **state)
 {
     (void)state;
@@ -16,8 +17,9 @@ static void connect_is_answered(void **state)
     assert_int_equal(core.losts, 1);
 }
 
-/* Receive Maximum, Topic Alias Maximum and Maximum Packet Size are always told; no session expiry
- * as none was asked for. [MQTT5-3.2.2-21] [MQTT5-3.1.3-7] */
+/* [MQTT5-3.1.4-5] [MQTT5-3.2.0-2] [MQTT5-3.1.2-28] [MQTT5-4.12.0-6] [MQTT5-3.2.2-22]: Receive
+ * Maximum, Topic Alias Maximum and Maximum Packet Size are always told; no session expiry as none
+ * was asked for. [MQTT5-3.2.2-21] [MQTT5-3.1.3-7] */
 static void connack5_tells_capabilities(void **state)
 {
     (void)state;
@@ -34,6 +36,8 @@ static void connack5_tells_capabilities(void **state)
     bench_close(&bench);
 }
 
+/* Nothing behind the refused CONNECT is looked at. [MQTT3-3.1.4-5] [MQTT5-3.1.4-6] [MQTT5-3.14.0-1]
+ */
 static void refusals_of_the_core_are_translated(void **state)
 {
     (void)state;
@@ -41,7 +45,8 @@ static void refusals_of_the_core_are_translated(void **state)
     bench_open(&bench, NULL);
     core.connack_reason = REASON_NOT_AUTHORIZED;
     const int fd = bench_client(&bench);
-    SEND(&bench, CONNECT_311);
+    SEND(&bench, CONNECT_311, 0x30, 3, 0, 1, 't');
+    assert_int_equal(core.publishes, 0);
     EXPECT(&bench, 0x20, 2, 0, 5);
     EXPECT_END(&bench);
     (void)close(fd);
@@ -199,7 +204,9 @@ static void protocol_errors5(void **state)
         {{0x20, 2, 0, 0}, 4, REASON_PROTOCOL_ERROR},          /* CONNACK from a client */
         {{0xd0, 0}, 2, REASON_PROTOCOL_ERROR},                /* PINGRESP from a client */
         {{0x36, 6, 0, 1, 't', 0, 1, 0}, 8, REASON_MALFORMED}, /* QoS 3: [MQTT5-3.3.1-4] */
-        {{0xf0, 6, 0x18, 4, 0x15, 0, 1, 'x'}, 8, REASON_PROTOCOL_ERROR}, /* [MQTT5-4.12.0-7] */
+        {{0xf0, 6, 0x18, 4, 0x15, 0, 1, 'x'},
+         8,
+         REASON_PROTOCOL_ERROR}, /* [MQTT5-4.12.0-7] [MQTT5-4.12.1-2] */
         {{0x80, 7, 0, 9, 0, 0, 1, 'f', 1}, 9, REASON_MALFORMED}, /* flags: [MQTT5-3.8.1-1] */
         {{0xc0, 1, 0}, 3, REASON_MALFORMED},
         {{0x30, 8, 0, 1, 't', 3, 0x23, 0, 17, 'x'}, 10, REASON_TOPIC_ALIAS_INVALID},
@@ -221,7 +228,7 @@ static void protocol_errors5(void **state)
     }
 }
 
-/* A 3.x client is closed without a word. */
+/* A 3.x client is closed without a word. [MQTT3-4.8.0-1] [MQTT3-4.8.0-2] */
 static void protocol_errors3_just_close(void **state)
 {
     (void)state;
@@ -234,7 +241,7 @@ static void protocol_errors3_just_close(void **state)
     bench_close(&bench);
 }
 
-/* [MQTT5-4.12.0-1] */
+/* [MQTT5-4.12.0-1] [MQTT5-4.12.0-4] */
 static void authentication_methods_are_refused(void **state)
 {
     (void)state;
@@ -348,7 +355,8 @@ static void a_lost_connection_is_reported_once(void **state)
     assert_int_equal(core.losts, 1);
 }
 
-/* The core closes from inside a publish: what follows in the same read is not looked at. */
+/* [MQTT5-3.14.4-1] [MQTT5-3.14.4-2] The core closes from inside a publish: what follows in the same
+ * read is not looked at. */
 static void the_core_may_close_inside_a_call(void **state)
 {
     (void)state;
@@ -406,6 +414,8 @@ static void pending_publishes_hold_3x(void **state)
     bench_close(&bench);
 }
 
+/* [MQTT5-3.3.2-8] [MQTT5-3.3.2-12] [MQTT5-3.2.2-17] [MQTT5-3.3.2-7]: the next connection knows
+ * none. */
 static void aliases_in(void **state)
 {
     (void)state;
@@ -420,6 +430,12 @@ static void aliases_in(void **state)
     SEND(&bench, 0x30, 8, 0, 1, 'c', 3, 0x23, 0, 16, 'x', 0x30, 7, 0, 0, 3, 0x23, 0, 16, 'x');
     assert_int_equal(core.publishes, 4);
     assert_string_equal(core.topic, "c");
+    (void)close(bench.fd);
+    bench_turn(&bench);
+    bench_connect(&bench, MQTT_V5);
+    SEND(&bench, 0x30, 7, 0, 0, 3, 0x23, 0, 16, 'x');
+    assert_int_equal(bench.conn->state, CONN_LINGERING);
+    assert_int_equal(core.publishes, 4);
     bench_close(&bench);
 }
 

@@ -1,7 +1,7 @@
 #include "proxy/proxy_priv.h"
 
 /* No authentication method exists, so no CONNECT can have named one, and AUTH is never allowed.
- * [MQTT5-4.12.0-7] */
+ * [MQTT5-4.12.0-7] [MQTT5-4.12.1-2] */
 void on_auth(struct conn *conn, struct slice body)
 {
     struct packet_auth packet;

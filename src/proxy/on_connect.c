@@ -19,7 +19,8 @@ static void take_options(struct conn *conn, const struct packet_connect *packet)
     conn->keep_alive_s = packet->keep_alive_s;
     const uint16_t most = config->keep_alive_max_s;
     if (most > 0 && (packet->keep_alive_s == 0 || packet->keep_alive_s > most))
-        conn->keep_alive_s = most; /* v5 clients are told: [MQTT5-3.2.2-21] */
+        conn->keep_alive_s =
+            most; /* v5 clients are told: [MQTT5-3.2.2-21]; else [MQTT5-3.2.2-22] */
     if (!v5)
         return;
     if (PROPS_HAS(props, PROP_RECEIVE_MAX))
@@ -33,22 +34,39 @@ static void take_options(struct conn *conn, const struct packet_connect *packet)
     conn->alias_out.max = (uint16_t)MIN(props->topic_alias_max, config->topic_alias_out_max);
 }
 
-static bool keep_username(struct conn *conn, struct slice username)
+/* Copies what a client sent, charged to the budget; bytes == NULL: there is no memory for it. */
+static struct slice copy_of(struct conn *conn, struct slice slice)
 {
-    if (username.size == 0)
-        return true;
-    conn->username = (uint8_t *)mem_try_copy(username.bytes, username.size);
-    if (!conn->username)
-        return false;
-    conn->link.username = slice_of(conn->username, username.size);
-    return true;
+    struct budget *budget = &conn->proxy->budget;
+    if (!budget_take(budget, slice.size))
+        return slice_of(NULL, 0);
+    uint8_t *copy = (uint8_t *)mem_try_copy(slice.bytes, slice.size);
+    if (!copy)
+        budget_give(budget, slice.size);
+    return slice_of(copy, copy ? slice.size : 0);
+}
+
+static void copy_free(struct conn *conn, struct slice *copy)
+{
+    budget_give(&conn->proxy->budget, copy->size);
+    mem_free((void *)copy->bytes);
+    *copy = slice_of(NULL, 0);
+}
+
+void on_connect_done(struct conn *conn)
+{
+    copy_free(conn, &conn->connect_body);
+    copy_free(conn, &conn->link.username);
 }
 
 static void enter_core(struct conn *conn, const struct packet_connect *packet)
 {
-    if (!keep_username(conn, packet->username)) {
-        send_refusal(conn, REASON_SERVER_BUSY, NULL);
-        return;
+    if (packet->username.size > 0) {
+        conn->link.username = copy_of(conn, packet->username);
+        if (!conn->link.username.bytes) {
+            send_refusal(conn, REASON_SERVER_BUSY, NULL);
+            return;
+        }
     }
     conn->state = CONN_CONNECTING;
     conn->linked = true;
@@ -59,7 +77,7 @@ static void enter_core(struct conn *conn, const struct packet_connect *packet)
 static void refuse(struct conn *conn, enum auth_result result)
 {
     switch (result) {
-    case AUTH_BAD_CREDENTIALS: /* [MQTT5-3.1.4-2] */
+    case AUTH_BAD_CREDENTIALS: /* [MQTT5-3.1.4-2] [MQTT5-4.12.0-4] */
         send_refusal(conn, REASON_BAD_CREDENTIALS, NULL);
         return;
     case AUTH_BUSY:
@@ -89,8 +107,7 @@ static void on_authenticated(void *data, enum auth_result result)
     const int err = dec_connect(conn->connect_body, &packet, &reason);
     ASSERT(err == 0); /* it was valid before */
     enter_core(conn, &packet);
-    mem_free((void *)conn->connect_body.bytes);
-    conn->connect_body = slice_of(NULL, 0);
+    copy_free(conn, &conn->connect_body);
 }
 
 static void authenticate(struct conn *conn, const struct packet_connect *packet, struct slice body)
@@ -110,11 +127,9 @@ static void authenticate(struct conn *conn, const struct packet_connect *packet,
         refuse(conn, result);
     } else {
         conn->state = CONN_AUTH;
-        uint8_t *copy = (uint8_t *)mem_try_copy(body.bytes, body.size);
-        if (copy) {
-            conn->connect_body = slice_of(copy, body.size);
+        conn->connect_body = copy_of(conn, body);
+        if (conn->connect_body.bytes)
             return;
-        }
         auth_cancel(TAKE(conn->auth_call));
         refuse(conn, AUTH_BUSY);
     }

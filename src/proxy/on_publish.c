@@ -6,7 +6,8 @@ static uint8_t resolve_alias(struct conn *conn, const struct packet_publish *pac
                              struct slice *ret_topic)
 {
     const uint32_t alias = packet->props.topic_alias;
-    if (alias == 0 || alias > conn->alias_in.max) /* [MQTT5-3.3.2-8] [MQTT5-3.3.2-9] */
+    if (alias == 0 ||
+        alias > conn->alias_in.max) /* [MQTT5-3.3.2-8] [MQTT5-3.3.2-9] [MQTT5-3.2.2-17] */
         return REASON_TOPIC_ALIAS_INVALID;
     if (packet->topic.size == 0) { /* [MQTT5-3.3.2-12] */
         *ret_topic = alias_get(&conn->alias_in, (uint16_t)alias);

@@ -55,6 +55,22 @@ void proxy_starve(struct proxy *proxy)
         timer_start(proxy->timers, &proxy->starved, STARVED_MS);
 }
 
+static void flush_counts(struct deferred *counting)
+{
+    struct proxy *proxy = CONTAINER_OF(counting, struct proxy, counting);
+    struct proxy_counts *counts = &proxy->counts;
+    struct metrics *metrics = proxy->deps.metrics;
+    metric_add(&metrics->packets_received, counts->packets_received);
+    metric_add(&metrics->packets_sent, counts->packets_sent);
+    metric_add(&metrics->publish_received, counts->publish_received);
+    metric_add(&metrics->publish_sent, counts->publish_sent);
+    metric_add(&metrics->bytes_received, counts->bytes_received);
+    metric_add(&metrics->bytes_sent, counts->bytes_sent);
+    *counts = (struct proxy_counts){0};
+    metric_add(&metrics->memory_used, (int64_t)proxy->budget.used - proxy->memory_reported);
+    proxy->memory_reported = (int64_t)proxy->budget.used;
+}
+
 /* --- beginning --------------------------------------------------------------------------- */
 
 int proxy_new(const struct proxy_config *config, const struct proxy_deps *deps,
@@ -73,6 +89,8 @@ int proxy_new(const struct proxy_config *config, const struct proxy_deps *deps,
     list_init(&proxy->conns);
     proxy->budget = (struct budget){.max = config->memory_max};
     proxy->starved.on_due = on_starved;
+    proxy->counting.run = flush_counts;
+    list_init(&proxy->counting.node);
     out_pool_init(&proxy->pool, &proxy->budget, POOL_CHUNKS_MAX);
     *ret_proxy = proxy;
     return 0;
@@ -189,21 +207,6 @@ uint32_t proxy_connections(const struct proxy *proxy)
     return proxy->conn_count;
 }
 
-void proxy_flush_counts(struct proxy *proxy)
-{
-    struct proxy_counts *counts = &proxy->counts;
-    struct metrics *metrics = proxy->deps.metrics;
-    metric_add(&metrics->packets_received, counts->packets_received);
-    metric_add(&metrics->packets_sent, counts->packets_sent);
-    metric_add(&metrics->publish_received, counts->publish_received);
-    metric_add(&metrics->publish_sent, counts->publish_sent);
-    metric_add(&metrics->bytes_received, counts->bytes_received);
-    metric_add(&metrics->bytes_sent, counts->bytes_sent);
-    *counts = (struct proxy_counts){0};
-    metric_add(&metrics->memory_used, (int64_t)proxy->budget.used - proxy->memory_reported);
-    proxy->memory_reported = (int64_t)proxy->budget.used;
-}
-
 /* --- the end --------------------------------------------------------------------------------- */
 
 static void end_drain(struct proxy *proxy)
@@ -244,7 +247,8 @@ struct proxy *proxy_free(struct proxy *proxy)
     timer_stop(proxy->timers, &proxy->starved);
     list_each_safe (it, &proxy->conns)
         (void)conn_free(CONTAINER_OF(it, struct conn, node));
-    proxy_flush_counts(proxy);
+    deferred_cancel(&proxy->counting);
+    flush_counts(&proxy->counting);
     out_pool_done(&proxy->pool);
     mem_free(proxy);
     return NULL;

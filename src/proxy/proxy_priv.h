@@ -5,7 +5,7 @@
 
 #include "net/listener.h"
 
-/* Counted here and added to the metrics once per conn_work: an atomic per packet would show. */
+/* Counted here and added to the metrics once per iteration: an atomic per packet would show. */
 struct proxy_counts {
     int64_t packets_received, packets_sent, publish_received, publish_sent, bytes_received,
         bytes_sent;
@@ -26,6 +26,7 @@ struct proxy {
     struct timer starved;    /* until deliveries refused for want of memory are tried again */
     struct out_pool pool;
     struct proxy_counts counts;
+    struct deferred counting; /* adds them to the metrics, behind the conns of an iteration */
     uint8_t scratch[INPUT_SCRATCH_SIZE];
 };
 
@@ -36,7 +37,5 @@ struct conn *proxy_adopt(struct proxy *proxy, struct stream *stream, const char 
 uint64_t proxy_output_max(const struct proxy *proxy);
 /* A conn without output has refused a delivery for want of memory: asks the core again soon. */
 void proxy_starve(struct proxy *proxy);
-/* Adds the counts to the metrics. */
-void proxy_flush_counts(struct proxy *proxy);
 /* A conn is gone; ends a drain with the last one. */
 void proxy_conn_gone(struct proxy *proxy);

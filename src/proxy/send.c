@@ -72,7 +72,8 @@ void send_refusal(struct conn *conn, uint8_t reason, const char *reason_string)
     conn_close(conn);
 }
 
-/* Everything the server can do, as far as it differs from what clients assume. */
+/* Everything the server can do, as far as it differs from what clients assume. There is no Response
+ * Information and no authentication method to tell: [MQTT5-3.1.2-28] [MQTT5-4.12.0-6] */
 static void set_capabilities(const struct conn *conn, const struct connack *connack,
                              struct props *props)
 {
@@ -91,6 +92,9 @@ static void set_capabilities(const struct conn *conn, const struct connack *conn
         props_set_u32(props, PROP_SERVER_KEEP_ALIVE, connack->keep_alive_s);
 }
 
+/* The first packet to the client, and the only one of its kind: before it, the state keeps
+ * everything else back. [MQTT3-3.2.0-1] [MQTT3-3.1.4-4] [MQTT5-3.2.0-1] [MQTT5-3.2.0-2]
+ * [MQTT5-3.1.4-5] */
 static void on_connack(struct link *link, const struct connack *connack)
 {
     struct conn *conn = CONTAINER_OF(link, struct conn, link);
@@ -138,11 +142,11 @@ static void describe(const struct conn *conn, const struct delivery *delivery,
     publish->sub_ids = delivery->subscription_ids;
     const struct alias_table *aliases = &conn->alias_out;
     if (aliases->max == 0)
-        return;
+        return;                                                 /* [MQTT5-3.1.2-27] */
     publish->topic_alias = alias_find(aliases, message->topic); /* [MQTT5-3.1.2-26] */
     if (publish->topic_alias > 0)
         publish->topic = slice_of(NULL, 0);
-    else if (aliases->count < aliases->max)
+    else if (aliases->count < aliases->max) /* [MQTT5-3.3.2-11] */
         publish->topic_alias = (uint16_t)(aliases->count + 1);
 }
 

@@ -71,7 +71,8 @@ static void the_clients_maximum_packet_size_counts(void **state)
     bench_close(&bench);
 }
 
-/* The first topics get aliases, as many as the client allows. [MQTT5-3.1.2-26] */
+/* The first topics get aliases, as many as the client allows. [MQTT5-3.1.2-26] [MQTT5-3.1.2-27]
+ * [MQTT5-3.3.2-11] */
 static void aliases_out(void **state)
 {
     (void)state;
