@@ -6,6 +6,7 @@
 #include "base/mem.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -92,4 +93,14 @@ void mailbox_post(struct mailbox *mailbox, struct mail *mail)
         (void)!write(mailbox->watch.fd, &one, sizeof one);
     }
     (void)pthread_mutex_unlock(&mailbox->lock);
+}
+
+void mailbox_wait(struct mailbox *mailbox)
+{
+    while (!deliver_all(mailbox)) {
+        struct pollfd poll_fd = {.fd = mailbox->watch.fd, .events = POLLIN};
+        uint64_t count = 0;
+        (void)poll(&poll_fd, 1, -1);
+        (void)!read(mailbox->watch.fd, &count, sizeof count);
+    }
 }

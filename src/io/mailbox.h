@@ -20,3 +20,6 @@ MUST_CHECK int mailbox_new(struct loop *loop, struct mailbox **ret_mailbox, stru
 /* Delivers what is left, then frees. Nobody may post any more. Thread: owner loop. */
 struct mailbox *mailbox_free(struct mailbox *mailbox);
 void mailbox_post(struct mailbox *mailbox, struct mail *mail); /* Thread: any */
+/* Waits until there is mail and delivers it: for an owner that ends and cannot turn its loop.
+ * Thread: owner loop. */
+void mailbox_wait(struct mailbox *mailbox);

@@ -1,0 +1,165 @@
+/* The engine's one struct, and what its files call of each other.
+ *
+ *   append.c    submit, completion, failure and return of the log
+ *   read.c      reads from the tail and, through workers, from disk
+ *   upkeep.c    checkpoints, sealing, merging, the pool
+ *   retention.c freeing old segments
+ *   recovery.c  from files to a running engine
+ *   local.c     opening, closing, the store interface
+ *
+ * Log positions, in order: first_position <= (sealed_end, applied_end) <= synced_end <= done_end
+ * <= head. Below done_end all is written, indexed and acknowledged; [synced_end, done_end) holds
+ * lazy records only, and stays in the tail until it is synced.
+ *
+ * Thread: all of it is the loop's, except what is handed to the log thread (clog.h) and to workers
+ * (frozen overlay and index generation, immutable sets).
+ */
+#pragma once
+
+#include "io/loop.h"
+#include "store/local/clog.h"
+#include "store/local/local.h"
+#include "store/local/metadb.h"
+#include "store/local/overlay.h"
+#include "store/local/pool.h"
+#include "store/local/qindex.h"
+#include "store/local/sealed.h"
+#include "store/local/segment.h"
+#include "store/local/tail.h"
+
+#define LOG_START            4096u /* position of the very first record: never 0 */
+#define LOCAL_LAZY_MS        100u
+#define LOCAL_REOPEN_MS      1000u
+#define LOCAL_LOG_DIR        "log"
+#define LOCAL_INDEX_DIR      "index"
+#define LOCAL_META_DIR       "meta"
+#define LOCAL_LOCK_NAME      "lock"
+
+struct read_state;
+
+enum trim_state {
+    TRIM_IDLE,
+    TRIM_ASKED, /* the owner was told and has not answered */
+    TRIM_READY, /* waits for seal and checkpoint, or is being carried out */
+};
+
+/* The one background job: input and result. A worker has it while it is busy. */
+struct job {
+    struct work work;
+    bool busy;
+    int err;
+    struct errmsg why;
+    uint64_t position;
+    struct segment_set *segments;
+    struct sealed_set *files;
+    uint32_t at;              /* index in files */
+    struct sealed_file *file; /* result */
+    struct metadb_base *bases;
+    uint64_t base_count, base_room;
+};
+
+struct local {
+    struct store store; /* first: the interface's functions get the engine from it */
+    struct loop *loop;
+    struct worker_pool *workers;
+    struct mailbox *mailbox;
+    struct log *log;
+    struct metrics *metrics;
+    struct local_config config;
+    struct store_watcher watcher;
+    int dir_fd, lock_fd, log_fd, index_fd; /* directories; lock_fd: the locked file */
+    uint32_t epoch;
+    uint32_t work_count; /* submitted to workers and not yet done */
+    bool closing;
+
+    /* The log. */
+    struct clog *clog;
+    struct pool *pool;
+    struct tail tail;
+    struct segment_set *segments; /* published */
+    struct segment *segment;      /* appends go here: the last of `opening`, or of `segments`;
+                                     borrowed; NULL: begin a new one */
+    struct segment *opening_first, *opening_last; /* handed out, nothing in them acknowledged yet */
+    uint64_t last_number;                         /* of the youngest segment */
+    uint64_t head, done_end, synced_end, first_position;
+    struct store_append *pending_first, *pending_last; /* those with a done */
+    struct deferred flush;
+    struct timer lazy_timer;
+    bool sync_wanted;
+    bool pressed; /* store_pressure has said true since the last on_drained */
+    uint64_t seqs[STORE_QUEUES_MAX];
+
+    /* Failure. */
+    bool log_works, views_work; /* both: appends are taken */
+    bool told_writable;         /* what the owner knows */
+    bool reopening;
+    uint32_t reopen_count; /* attempts made */
+    struct segment *reopen_segment;
+    struct timer reopen_timer;
+    char reason[128];
+
+    /* Views of the log. */
+    struct qindex index;
+    struct sealed_set *files;
+    struct overlay overlay, frozen_overlay; /* frozen: what the running checkpoint writes */
+    bool overlay_lost; /* it lacks changes: no checkpoint may be made of it */
+    struct metadb *db;
+    uint64_t sealed_end, applied_end;
+
+    /* Upkeep. */
+    struct timer tick;
+    struct job job;
+    bool checkpoint_failed;
+    struct errmsg checkpoint_why;
+    uint64_t checkpoint_due_ms, seal_retry_ms, fill_retry_ms;
+    uint64_t merge_failed_below; /* index files that start lower are left as they are */
+    enum trim_state trim;
+    uint64_t trim_position;
+    struct work fill_work;
+    bool filling;
+    int fill_err;
+};
+
+/* --- append.c ------------------------------------------------------------------------------- */
+void append_init(struct local *local);
+int append_submit(struct store *store, struct store_append *req);
+void append_drop(struct local *local, uint32_t queue_id); /* logs that a queue is forgotten */
+void append_on_result(void *data, const struct clog_result *result);
+/* Hands everything laid out to the log thread, with a sync. */
+void append_flush(struct local *local);
+/* Ends what is still pending with `err`. */
+void append_fail_all(struct local *local, int err);
+bool append_allowed(const struct local *local);
+/* Whether the views of the log can be written; if not, why. Appends are refused meanwhile. */
+void append_set_views(struct local *local, bool work, const char *reason);
+/* Lets go of segments never published. The log thread has ended. */
+void append_forget(struct local *local);
+/* Takes a record into the index and the overlay; seqs of its queues go to local->seqs. */
+void append_apply(struct local *local, const struct record *record, bool to_index, bool to_overlay);
+/* Makes `segment` the youngest published one; `replaces`: instead of the one that was. */
+void append_publish(struct local *local, struct segment *segment, bool replaces);
+
+/* --- read.c --------------------------------------------------------------------------------- */
+int read_submit(struct store *store, struct store_read *req);
+void read_release(struct store *store, struct store_read *req);
+
+/* --- upkeep.c ------------------------------------------------------------------------------- */
+/* Starts the timer and the filling of the pool. */
+void upkeep_start(struct local *local);
+void upkeep_stop(struct local *local);
+/* To be called when the log has advanced. */
+void upkeep_on_progress(struct local *local);
+void upkeep_start_job(struct local *local, work_fn *run, work_fn *done);
+struct local *upkeep_end_job(struct work *work);
+/* The last checkpoint, with nothing else running. Blocking. */
+void upkeep_finish(struct local *local);
+
+/* --- retention.c ---------------------------------------------------------------------------- */
+uint64_t retention_log_size(const struct local *local); /* bytes of segments and index files */
+void retention_check(struct local *local);              /* asks for a trim when one is due */
+void retention_go(struct local *local);                 /* the owner has answered */
+bool retention_continue(struct local *local);           /* starts the next step if it can */
+
+/* --- recovery.c ----------------------------------------------------------------------------- */
+MUST_CHECK int recovery_run(struct local *local, const struct metadb_state *state,
+                            struct errmsg *reterr);

@@ -1,0 +1,237 @@
+/* For the tests of this folder: an engine in a directory of its own, driven step by step. */
+#pragma once
+
+#include "base/unit.h"
+
+#include "base/mem.h"
+#include "io/file.h"
+#include "store/local/local.h"
+#include "store/local/scan.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct fixture {
+    char dir[64];
+    struct local_config config;
+    struct loop *loop;
+    struct worker_pool *workers;
+    struct metrics *metrics;
+    struct store *store;
+    struct meta *meta;
+    struct errmsg why;
+};
+
+/* One append and its outcome. */
+struct fixture_append {
+    struct store_append req; /* first */
+    bool done;
+    int err;
+    uint64_t position;
+    uint64_t seqs[8];
+};
+
+static inline void fixture_remove_dir(int parent_fd, const char *name)
+{
+    const int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    char **names = NULL;
+    uint32_t count = 0;
+    assert_int_equal(scan_names(fd, &names, &count), 0);
+    for (uint32_t i = 0; i < count; i++) {
+        if (unlinkat(fd, names[i], 0) < 0)
+            fixture_remove_dir(fd, names[i]);
+    }
+    scan_names_free(names, count);
+    (void)close(fd);
+    (void)unlinkat(parent_fd, name, AT_REMOVEDIR);
+}
+
+static inline void fixture_copy_file(int from_dir, int to_dir, const char *name)
+{
+    const int from = openat(from_dir, name, O_RDONLY | O_CLOEXEC);
+    const int to = openat(to_dir, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+    assert_true(from >= 0 && to >= 0);
+    char bytes[65536];
+    ssize_t size = 0;
+    while ((size = read(from, bytes, sizeof bytes)) > 0)
+        assert_int_equal(write(to, bytes, (size_t)size), size);
+    (void)close(from);
+    (void)close(to);
+}
+
+static inline void fixture_copy_dir(const char *from, const char *to)
+{
+    static const char *const parts[] = {"log", "index", "meta"};
+    assert_int_equal(mkdir(to, 0750), 0);
+    for (size_t i = 0; i < ARRAY_COUNT(parts); i++) {
+        char path[128];
+        (void)snprintf(path, sizeof path, "%s/%s", from, parts[i]);
+        const int from_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        (void)snprintf(path, sizeof path, "%s/%s", to, parts[i]);
+        assert_int_equal(mkdir(path, 0750), 0);
+        const int to_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        char **names = NULL;
+        uint32_t count = 0;
+        assert_int_equal(scan_names(from_fd, &names, &count), 0);
+        for (uint32_t n = 0; n < count; n++) {
+            if (strcmp(names[n], "lock.mdb") != 0)
+                fixture_copy_file(from_fd, to_fd, names[n]);
+        }
+        scan_names_free(names, count);
+        (void)close(from_fd);
+        (void)close(to_fd);
+    }
+}
+
+static inline void fixture_new_dir(char dir[64])
+{
+    (void)snprintf(dir, 64, "/tmp/tidemq-local-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+}
+
+static inline int fixture_try_open(struct fixture *fixture)
+{
+    fixture->why = (struct errmsg){0};
+    fixture->config.dir = fixture->dir;
+    return local_open(&fixture->config, fixture->loop, fixture->workers, NULL, fixture->metrics,
+                      &fixture->store, &fixture->meta, &fixture->why);
+}
+
+static inline void fixture_open(struct fixture *fixture)
+{
+    const int err = fixture_try_open(fixture);
+    if (err < 0)
+        print_error("open: %s: %s\n", err_text(err), fixture->why.text);
+    assert_int_equal(err, 0);
+}
+
+static inline void fixture_close(struct fixture *fixture)
+{
+    fixture->store = store_close(fixture->store);
+}
+
+/* 1 MiB segments, no pool, nothing in the background unless a test asks for it. */
+static inline struct fixture *fixture_new(void)
+{
+    struct fixture *fixture = mem_new(sizeof *fixture);
+    fixture_new_dir(fixture->dir);
+    local_config_default(&fixture->config);
+    fixture->config.segment_size = 1024 * 1024;
+    fixture->config.pool_segments = 0;
+    assert_int_equal(loop_new(&fixture->loop, NULL), 0);
+    assert_int_equal(worker_pool_new(2, &fixture->workers, NULL), 0);
+    fixture->metrics = metrics_new();
+    return fixture;
+}
+
+static inline void fixture_free(struct fixture *fixture)
+{
+    fixture_close(fixture);
+    (void)worker_pool_free(fixture->workers);
+    (void)loop_free(fixture->loop);
+    (void)metrics_free(fixture->metrics);
+    fixture_remove_dir(AT_FDCWD, fixture->dir);
+    mem_free(fixture);
+}
+
+/* kill -9: what the kernel has stays, what the process had is gone. */
+static inline void fixture_crash(struct fixture *fixture)
+{
+    char copy[64];
+    (void)snprintf(copy, sizeof copy, "%.50s-copy", fixture->dir);
+    fixture_copy_dir(fixture->dir, copy);
+    fixture_close(fixture);
+    fixture_remove_dir(AT_FDCWD, fixture->dir);
+    assert_int_equal(rename(copy, fixture->dir), 0);
+}
+
+static inline void fixture_on_append(struct store_append *req, int err)
+{
+    struct fixture_append *append = CONTAINER_OF(req, struct fixture_append, req);
+    assert_false(append->done);
+    append->done = true;
+    append->err = err;
+    if (err == 0) {
+        append->position = req->stored.position;
+        for (uint16_t i = 0; i < req->queue_count && i < ARRAY_COUNT(append->seqs); i++)
+            append->seqs[i] = req->seqs[i];
+    }
+}
+
+static inline void fixture_wait(struct fixture *fixture, const bool *flag)
+{
+    for (int i = 0; i < 2000 && !*flag; i++)
+        assert_int_equal(loop_turn(fixture->loop, 10), 0);
+    assert_true(*flag);
+}
+
+/* Submits; `append` stays in place until done. */
+static inline int fixture_submit(struct fixture *fixture, struct fixture_append *append,
+                                 const struct message *message, const uint32_t *queue_ids,
+                                 uint16_t queue_count)
+{
+    append->done = false;
+    append->req.message = message;
+    append->req.queue_ids = queue_ids;
+    append->req.queue_count = queue_count;
+    append->req.done = fixture_on_append;
+    return store_append(fixture->store, &append->req);
+}
+
+/* Appends and waits; returns the append's outcome. */
+static inline int fixture_append(struct fixture *fixture, const char *topic, const char *payload,
+                                 uint32_t topic_id, uint32_t queue_id, uint64_t *ret_position)
+{
+    struct fixture_append append = {0};
+    const struct message message = {.topic = slice_str(topic),
+                                    .payload = slice_str(payload),
+                                    .client_id = slice_str("client"),
+                                    .publisher = 7,
+                                    .time_ms = 1234567,
+                                    .expiry_s = MESSAGE_NO_EXPIRY,
+                                    .topic_id = topic_id,
+                                    .qos = 1};
+    const int err = fixture_submit(fixture, &append, &message, &queue_id, queue_id ? 1 : 0);
+    if (err < 0)
+        return err;
+    fixture_wait(fixture, &append.done);
+    if (ret_position)
+        *ret_position = append.position;
+    return append.err;
+}
+
+struct fixture_read {
+    struct store_read req; /* first */
+    bool done;
+    int err;
+};
+
+static inline void fixture_on_read(struct store_read *req, int err)
+{
+    struct fixture_read *read = CONTAINER_OF(req, struct fixture_read, req);
+    assert_false(read->done);
+    read->done = true;
+    read->err = err;
+}
+
+/* Reads and waits; entries stay until store_release. */
+static inline int fixture_read(struct fixture *fixture, struct fixture_read *read)
+{
+    read->done = false;
+    read->req.done = fixture_on_read;
+    if (read->req.entries_max == 0)
+        read->req.entries_max = STORE_READ_MAX;
+    if (read->req.bytes_max == 0)
+        read->req.bytes_max = 1024 * 1024;
+    const int result = store_read(fixture->store, &read->req);
+    if (result != 0)
+        return result < 0 ? result : 0;
+    fixture_wait(fixture, &read->done);
+    return read->err;
+}

@@ -1,0 +1,160 @@
+#include "store/local/pool.h"
+
+#include "base/mem.h"
+#include "io/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { POOL_COUNT_MAX = 64, POOL_WRITE_SIZE = 1024 * 1024 };
+
+struct pool {
+    int dir_fd;
+    uint64_t segment_size;
+    uint32_t count_max;
+    pthread_mutex_t lock; /* of the rest */
+    uint64_t next_id;
+    uint32_t count;
+    uint64_t ids[POOL_COUNT_MAX];
+};
+
+static void file_name(uint64_t id, char ret_name[SEGMENT_NAME_SIZE])
+{
+    (void)snprintf(ret_name, SEGMENT_NAME_SIZE, "free-%" PRIu64 ".seg", id);
+}
+
+struct pool *pool_new(int dir_fd, uint64_t segment_size, uint32_t count_max)
+{
+    struct pool *pool = mem_new(sizeof *pool);
+    pool->dir_fd = dir_fd;
+    pool->segment_size = segment_size;
+    pool->count_max = MIN(count_max, POOL_COUNT_MAX);
+    const int err = pthread_mutex_init(&pool->lock, NULL);
+    ASSERT(err == 0);
+    return pool;
+}
+
+struct pool *pool_free(struct pool *pool)
+{
+    if (pool) {
+        (void)pthread_mutex_destroy(&pool->lock);
+        mem_free(pool);
+    }
+    return NULL;
+}
+
+static uint64_t take_id(struct pool *pool)
+{
+    (void)pthread_mutex_lock(&pool->lock);
+    const uint64_t id = pool->next_id++;
+    (void)pthread_mutex_unlock(&pool->lock);
+    return id;
+}
+
+/* Returns false when the pool is full. */
+static bool push(struct pool *pool, uint64_t id)
+{
+    (void)pthread_mutex_lock(&pool->lock);
+    const bool room = pool->count < pool->count_max;
+    if (room)
+        pool->ids[pool->count++] = id;
+    (void)pthread_mutex_unlock(&pool->lock);
+    return room;
+}
+
+static uint64_t size_of(const struct pool *pool, const char *name)
+{
+    uint64_t size = 0;
+    const int fd = file_openat(pool->dir_fd, name, O_RDONLY, 0);
+    if (fd < 0)
+        return 0;
+    if (file_size(fd, &size) < 0)
+        size = 0;
+    (void)close(fd);
+    return size;
+}
+
+bool pool_adopt(struct pool *pool, const char *name)
+{
+    if (strncmp(name, "free-", 5) != 0)
+        return false;
+    char *end = NULL;
+    const uint64_t id = strtoull(name + 5, &end, 10);
+    if (strcmp(end, ".seg") != 0)
+        return false;
+    pool->next_id = MAX(pool->next_id, id + 1);
+    if (size_of(pool, name) != pool->segment_size || !push(pool, id))
+        (void)!file_unlinkat(pool->dir_fd, name);
+    return true;
+}
+
+uint32_t pool_count(struct pool *pool)
+{
+    (void)pthread_mutex_lock(&pool->lock);
+    const uint32_t count = pool->count;
+    (void)pthread_mutex_unlock(&pool->lock);
+    return count;
+}
+
+static int write_zeros(int fd, uint64_t size)
+{
+    void *zeros = mem_new(POOL_WRITE_SIZE);
+    int err = 0;
+    for (uint64_t at = 0; at < size && err == 0; at += POOL_WRITE_SIZE)
+        err = file_pwrite_all(fd, zeros, MIN(size - at, POOL_WRITE_SIZE), at);
+    mem_free(zeros);
+    return err < 0 ? err : file_fdatasync(fd);
+}
+
+int pool_fill(struct pool *pool)
+{
+    char name[SEGMENT_NAME_SIZE];
+    const uint64_t id = take_id(pool);
+    file_name(id, name);
+    const int fd = file_openat(pool->dir_fd, name, O_RDWR | O_CREAT | O_EXCL, 0640);
+    if (fd < 0)
+        return fd;
+    const int err = write_zeros(fd, pool->segment_size);
+    (void)close(fd);
+    if (err < 0 || !push(pool, id))
+        (void)!file_unlinkat(pool->dir_fd, name);
+    return err;
+}
+
+int pool_take(struct pool *pool, char ret_name[SEGMENT_NAME_SIZE])
+{
+    (void)pthread_mutex_lock(&pool->lock);
+    const bool ready = pool->count > 0;
+    const uint64_t id = ready ? pool->ids[--pool->count] : pool->next_id++;
+    (void)pthread_mutex_unlock(&pool->lock);
+    file_name(id, ret_name);
+    if (ready)
+        return file_openat(pool->dir_fd, ret_name, O_RDWR, 0);
+    const int fd = file_openat(pool->dir_fd, ret_name, O_RDWR | O_CREAT | O_EXCL, 0640);
+    if (fd >= 0 && ftruncate(fd, (off_t)pool->segment_size) < 0) {
+        const int err = -errno;
+        (void)close(fd);
+        (void)!file_unlinkat(pool->dir_fd, ret_name);
+        return err;
+    }
+    return fd;
+}
+
+int pool_recycle(struct pool *pool, const char *name)
+{
+    if (size_of(pool, name) != pool->segment_size)
+        return file_unlinkat(pool->dir_fd, name);
+    char free_name[SEGMENT_NAME_SIZE];
+    const uint64_t id = take_id(pool);
+    file_name(id, free_name);
+    const int err = file_renameat(pool->dir_fd, name, free_name);
+    if (err < 0)
+        return err;
+    return push(pool, id) ? 0 : file_unlinkat(pool->dir_fd, free_name);
+}

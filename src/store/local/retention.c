@@ -1,0 +1,257 @@
+/* Retention: which segments are to go, and the steps of freeing them (see upkeep.c for the order). */
+#include "base/mem.h"
+#include "io/file.h"
+#include "store/local/engine_priv.h"
+
+#include <stdio.h>
+
+uint64_t retention_log_size(const struct local *local)
+{
+    uint64_t size = 0;
+    for (uint32_t i = 0; i < local->segments->count; i++)
+        size += local->segments->items[i]->size;
+    for (uint32_t i = 0; i < local->files->count; i++)
+        size += local->files->items[i]->size;
+    return size;
+}
+
+/* Everything below this position is too old or too much. */
+static uint64_t wanted_position(const struct local *local)
+{
+    const struct segment_set *set = local->segments;
+    uint64_t size = retention_log_size(local) +
+                    local->config.pool_segments * local->config.segment_size;
+    const uint64_t now_ms = loop_wall_ms(local->loop);
+    uint64_t position = local->first_position;
+    for (uint32_t i = 0; i + 1 < set->count; i++) {
+        const struct segment *next = set->items[i + 1];
+        const bool too_old = next->created_ms + local->config.retention_ms < now_ms;
+        if (!too_old && size <= local->config.retention_bytes)
+            break;
+        size -= set->items[i]->size;
+        position = MAX(position, next->base);
+    }
+    return position;
+}
+
+void retention_check(struct local *local)
+{
+    if (local->trim != TRIM_IDLE)
+        return;
+    const uint64_t position = wanted_position(local);
+    if (position <= local->first_position)
+        return;
+    local->trim_position = position;
+    local->trim = TRIM_ASKED;
+    if (local->watcher.on_trim)
+        local->watcher.on_trim(local->watcher.data, position);
+    else
+        local->trim = TRIM_READY;
+}
+
+void retention_go(struct local *local)
+{
+    ASSERT(local->trim == TRIM_ASKED);
+    local->trim = TRIM_READY;
+    upkeep_on_progress(local);
+}
+
+/* --- where queues begin -------------------------------------------------------------------- */
+
+/* On the worker: the queues of one index file. */
+struct gather {
+    struct job *job;
+    const struct sealed_file *file;
+    uint64_t position;
+    int err;
+};
+
+static int add_base(struct job *job, uint32_t queue_id, uint64_t first_seq)
+{
+    if (job->base_count == job->base_room) {
+        const uint64_t room = MAX((uint64_t)1024, job->base_room * 2);
+        void *grown = mem_try_realloc(job->bases, room * sizeof *job->bases);
+        if (!grown)
+            return ERR_NOMEM;
+        job->bases = grown;
+        job->base_room = room;
+    }
+    job->bases[job->base_count++] =
+        (struct metadb_base){.queue_id = queue_id, .first_seq = first_seq};
+    return 0;
+}
+
+static void gather_queue(void *data, const struct sealed_queue *queue)
+{
+    struct gather *gather = data;
+    uint32_t n = queue->count;
+    if (gather->err == 0 && gather->file->end > gather->position)
+        gather->err = sealed_search(gather->file, queue, gather->position, &n);
+    if (gather->err == 0)
+        gather->err = add_base(gather->job, queue->queue_id, queue->first_seq + n);
+}
+
+/* Later files say more about a queue than earlier ones: their bases come later. */
+static int gather_bases(struct local *local, uint64_t position)
+{
+    struct job *job = &local->job;
+    job->base_count = 0;
+    for (uint32_t i = 0; i < job->files->count; i++) {
+        const struct sealed_file *file = job->files->items[i];
+        if (file->start >= position)
+            break;
+        struct gather gather = {.job = job, .file = file, .position = position};
+        const int err = sealed_each(file, gather_queue, &gather);
+        if (err < 0 || gather.err < 0)
+            return err < 0 ? err : gather.err;
+    }
+    return 0;
+}
+
+/* --- freeing ------------------------------------------------------------------------------- */
+
+/* Segments wholly below the position are the first `count` of the set. */
+static uint32_t segments_below(const struct segment_set *set, uint64_t position)
+{
+    uint32_t count = 0;
+    while (count + 1 < set->count && set->items[count + 1]->base <= position)
+        count++;
+    return count;
+}
+
+static uint32_t files_below(const struct sealed_set *set, uint64_t position)
+{
+    uint32_t count = 0;
+    while (count < set->count && set->items[count]->end <= position)
+        count++;
+    return count;
+}
+
+static int free_files(struct local *local)
+{
+    struct job *job = &local->job;
+    int err = 0;
+    const uint32_t segments = segments_below(job->segments, job->position);
+    for (uint32_t i = 0; i < segments && err == 0; i++) {
+        char name[SEGMENT_NAME_SIZE];
+        segment_name(job->segments->items[i]->number, name);
+        err = pool_recycle(local->pool, name);
+    }
+    const uint32_t files = files_below(job->files, job->position);
+    for (uint32_t i = 0; i < files && err == 0; i++) {
+        char name[SEALED_NAME_SIZE];
+        sealed_name(job->files->items[i]->start, job->files->items[i]->end, name);
+        err = file_unlinkat(local->index_fd, name);
+    }
+#ifndef MUTATION_NO_DIR_FSYNC
+    if (err == 0)
+        err = file_fsync(local->log_fd);
+    if (err == 0)
+        err = file_fsync(local->index_fd);
+#endif
+    return err;
+}
+
+static void run_free(struct work *work)
+{
+    struct local *local = CONTAINER_OF(work, struct local, job.work);
+    local->job.err = free_files(local);
+}
+
+static void end_trim(struct local *local)
+{
+    struct job *job = &local->job;
+    job->segments = segment_set_unref(job->segments);
+    job->files = sealed_set_unref(job->files);
+    mem_free(job->bases);
+    job->bases = NULL;
+    job->base_room = job->base_count = 0;
+}
+
+static void on_free_done(struct work *work)
+{
+    struct local *local = upkeep_end_job(work);
+    if (local->job.err < 0)
+        log_write(local->log, LOG_WARN, "store",
+                  "could not free all files of old segments (the next start will): %s",
+                  err_text(local->job.err));
+    end_trim(local);
+    local->trim = TRIM_IDLE;
+    retention_check(local);
+    upkeep_on_progress(local);
+}
+
+/* --- committing ---------------------------------------------------------------------------- */
+
+static void run_commit(struct work *work)
+{
+    struct local *local = CONTAINER_OF(work, struct local, job.work);
+    struct job *job = &local->job;
+#ifdef MUTATION_SEGMENT_BEFORE_CHECKPOINT
+    (void)!free_files(local);
+#endif
+    job->err = gather_bases(local, job->position);
+    if (job->err < 0)
+        return;
+    uint64_t forget = job->position; /* no index file kept says anything of older drops */
+    for (uint32_t i = 0; i < job->files->count; i++) {
+        if (job->files->items[i]->end > job->position)
+            forget = MIN(forget, job->files->items[i]->start);
+    }
+    job->err = metadb_trim(local->db, job->bases, job->base_count, job->position, forget, &job->why);
+}
+
+static void forget_in_memory(struct local *local)
+{
+    const struct job *job = &local->job;
+    local->first_position = job->position;
+    for (uint64_t i = 0; i < job->base_count; i++) {
+        struct queue *queue = qindex_find(&local->index, job->bases[i].queue_id);
+        if (queue)
+            queue->first_seq = MAX(queue->first_seq, job->bases[i].first_seq);
+    }
+    struct segment_set *segments = local->segments;
+    const uint32_t gone = segments_below(segments, job->position);
+    local->segments = segment_set_new(segments->items + gone, segments->count - gone);
+    (void)segment_set_unref(segments);
+    struct sealed_set *files = local->files;
+    const uint32_t files_gone = files_below(files, job->position);
+    local->files = sealed_set_new(files->items + files_gone, files->count - files_gone);
+    (void)sealed_set_unref(files);
+    metric_set(&local->metrics->store_segments, local->segments->count);
+    metric_set(&local->metrics->store_index_files, local->files->count);
+}
+
+static void on_commit_done(struct work *work)
+{
+    struct local *local = upkeep_end_job(work);
+    struct job *job = &local->job;
+    if (job->err < 0) {
+        log_write(local->log, LOG_ERROR, "store", "could not give up old segments: %s",
+                  job->why.text[0] ? job->why.text : err_text(job->err));
+        end_trim(local);
+        return; /* the next tick tries again */
+    }
+    forget_in_memory(local);
+    if (local->closing) {
+        end_trim(local);
+        return;
+    }
+    upkeep_start_job(local, run_free, on_free_done);
+}
+
+bool retention_continue(struct local *local)
+{
+    if (local->trim != TRIM_READY)
+        return false;
+#ifndef MUTATION_SEGMENT_BEFORE_CHECKPOINT
+    if (local->sealed_end < local->trim_position || local->applied_end < local->trim_position)
+        return false;
+#endif
+    struct job *job = &local->job;
+    job->position = local->trim_position;
+    job->segments = segment_set_ref(local->segments);
+    job->files = sealed_set_ref(local->files);
+    upkeep_start_job(local, run_commit, on_commit_done);
+    return true;
+}

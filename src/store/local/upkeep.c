@@ -1,0 +1,400 @@
+/* What goes on behind the appends: checkpoints of the rows, sealing of the index, merging of index
+ * files, retention, and the filling of the pool.
+ *
+ * One job at a time runs on a worker, its input frozen by the loop; the loop takes the result. Rows and
+ * index may cover only what is durable, so both are frozen right after a sync, when nothing lazy
+ * is left unsynced; a sync is asked for when one is needed.
+ *
+ * Retention, in an order that any crash may interrupt: ask the owner to re-append what must live
+ * (on_trim) and wait for store_trim_go; seal and checkpoint beyond the segments; commit to LMDB where
+ * queues begin from now on, with the position below which all is given up; forget the segments in
+ * memory; free their files. What is left undone, the next start finishes.
+ */
+#include "base/mem.h"
+#include "io/file.h"
+#include "store/local/engine_priv.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define OVERLAY_MAX    (UINT64_C(64) << 20)
+#define SEAL_SPAN      (UINT64_C(1) << 30)
+#define SEAL_SPAN_STOP (UINT64_C(16) << 30)
+
+enum {
+    TICK_MS_MIN = 5,
+    TICK_MS_MAX = 1000,
+    FILL_PAUSE_MS = 10 * 1000, /* after a failure to fill the pool */
+    SEAL_STOP_FACTOR = 8,
+    SEAL_AT_END = 64 * 1024, /* entries worth a file when the engine closes */
+    MERGE_COUNT = 8,
+    ROLL_PARTS = 8,
+};
+
+static bool log_synced(const struct local *local)
+{
+#ifdef MUTATION_CHECKPOINT_BEFORE_SEGMENT
+    (void)local;
+    return true;
+#else
+    return local->synced_end == local->done_end;
+#endif
+}
+
+static void submit(struct local *local, struct work *work, work_fn *run, work_fn *done)
+{
+    work->run = run;
+    work->done = done;
+    local->work_count++;
+    worker_submit(local->workers, local->mailbox, work);
+}
+
+void upkeep_start_job(struct local *local, work_fn *run, work_fn *done)
+{
+    ASSERT(!local->job.busy);
+    local->job.busy = true;
+    local->job.err = 0;
+    local->job.why = (struct errmsg){0};
+    submit(local, &local->job.work, run, done);
+}
+
+struct local *upkeep_end_job(struct work *work)
+{
+    struct local *local = CONTAINER_OF(work, struct local, job.work);
+    local->job.busy = false;
+    local->work_count--;
+    return local;
+}
+
+/* Sealing keeps failing, and memory has its limits. */
+static bool seal_behind(const struct local *local)
+{
+    const struct qgen *active = &local->index.active;
+    return local->index.frozen.number &&
+           (active->entry_count >= local->config.seal_entries * SEAL_STOP_FACTOR ||
+            local->done_end - active->base >= SEAL_SPAN_STOP);
+}
+
+/* Without its views the log must not go on growing. */
+static void judge_views(struct local *local)
+{
+    char why[sizeof local->reason] = "";
+    if (local->overlay_lost)
+        (void)snprintf(why, sizeof why, "out of memory for metadata; restart the server");
+    else if (local->checkpoint_failed)
+        (void)snprintf(why, sizeof why, "%.120s", local->checkpoint_why.text);
+    else if (seal_behind(local))
+        (void)snprintf(why, sizeof why, "the index cannot be sealed");
+    append_set_views(local, why[0] == '\0', why);
+}
+
+/* --- checkpoint ---------------------------------------------------------------------------- */
+
+static int write_rows(struct local *local, struct overlay *overlay, uint64_t applied,
+                      struct errmsg *reterr)
+{
+    struct overlay_row **rows = overlay_sorted(overlay);
+    if (!rows)
+        return ERR_NOMEM;
+    const int err = metadb_commit(local->db, rows, overlay->rows.count, applied, reterr);
+    mem_free(rows);
+    if (err == 0)
+        overlay_clear(overlay);
+    return err;
+}
+
+static void run_checkpoint(struct work *work)
+{
+    struct local *local = CONTAINER_OF(work, struct local, job.work);
+    local->job.err =
+        write_rows(local, &local->frozen_overlay, local->job.position, &local->job.why);
+}
+
+static void on_checkpoint_done(struct work *work)
+{
+    struct local *local = upkeep_end_job(work);
+    local->checkpoint_due_ms = loop_now_ms(local->loop) + local->config.checkpoint_ms;
+    local->checkpoint_failed = local->job.err < 0;
+    if (local->job.err < 0) {
+        overlay_return(&local->overlay, &local->frozen_overlay);
+        local->checkpoint_due_ms = loop_now_ms(local->loop) + TICK_MS_MAX;
+        if (local->job.err == ERR_NOMEM && !local->job.why.text[0])
+            errmsg_wrap(&local->job.why, "%s", err_text(ERR_NOMEM));
+        errmsg_wrap(&local->job.why, "could not write a checkpoint");
+        local->checkpoint_why = local->job.why;
+        judge_views(local);
+        return;
+    }
+    local->applied_end = local->job.position;
+    metric_add(&local->metrics->store_checkpoints, 1);
+    judge_views(local);
+    upkeep_on_progress(local);
+}
+
+static void start_checkpoint(struct local *local)
+{
+    local->frozen_overlay = local->overlay;
+    overlay_init(&local->overlay);
+    local->job.position = local->done_end;
+    upkeep_start_job(local, run_checkpoint, on_checkpoint_done);
+}
+
+static bool checkpoint_due(const struct local *local)
+{
+    if (local->overlay_lost)
+        return false;
+    if (local->trim == TRIM_READY && local->applied_end < local->trim_position)
+        return true;
+    if (overlay_empty(&local->overlay))
+        return false;
+    return loop_now_ms(local->loop) >= local->checkpoint_due_ms ||
+           local->overlay.bytes > OVERLAY_MAX;
+}
+
+/* --- sealing and merging ------------------------------------------------------------------- */
+
+/* Puts `file` in the place of the `replaced` files from index `at` on. */
+static void set_files(struct local *local, uint32_t at, uint32_t replaced, struct sealed_file *file)
+{
+    struct sealed_set *before = local->files;
+    const uint32_t count = before->count - replaced + (file ? 1 : 0);
+    struct sealed_file **items = mem_new((count + 1) * sizeof(struct sealed_file *));
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < at; i++)
+        items[n++] = before->items[i];
+    if (file)
+        items[n++] = file;
+    for (uint32_t i = at + replaced; i < before->count; i++)
+        items[n++] = before->items[i];
+    ASSERT(n == count);
+    local->files = sealed_set_new(items, count);
+    (void)sealed_set_unref(before);
+    mem_free(items);
+    metric_set(&local->metrics->store_index_files, count);
+}
+
+static void run_seal(struct work *work)
+{
+    struct local *local = CONTAINER_OF(work, struct local, job.work);
+    local->job.err = sealed_write(local->index_fd, &local->index.frozen, &local->job.file);
+}
+
+static void on_seal_done(struct work *work)
+{
+    struct local *local = upkeep_end_job(work);
+    if (local->job.err < 0) {
+        local->seal_retry_ms = loop_now_ms(local->loop) + TICK_MS_MAX;
+        log_write(local->log, LOG_ERROR, "store", "could not seal the index: %s",
+                  err_text(local->job.err));
+        return;
+    }
+    struct sealed_file *file = TAKE(local->job.file);
+    set_files(local, local->files->count, 0, file);
+    local->sealed_end = file->end;
+    (void)sealed_unref(file);
+    qindex_thaw(&local->index);
+    metric_add(&local->metrics->store_seals, 1);
+    upkeep_on_progress(local);
+}
+
+static bool seal_due(const struct local *local)
+{
+    if (loop_now_ms(local->loop) < local->seal_retry_ms)
+        return false;
+    if (local->index.frozen.number)
+        return true; /* once more, after a failure */
+    if (local->done_end == local->index.active.base)
+        return false;
+    return local->index.active.entry_count >= local->config.seal_entries ||
+           local->done_end - local->index.active.base >= SEAL_SPAN ||
+           (local->trim == TRIM_READY && local->sealed_end < local->trim_position);
+}
+
+static uint32_t tier_of(const struct sealed_file *file)
+{
+    return (uint32_t)(63 - __builtin_clzll(file->entry_count | 4096)) / 3;
+}
+
+/* Finds files next to each other, much alike in size, that are better one. */
+static bool find_merge(const struct local *local, uint32_t *ret_at)
+{
+    const struct sealed_set *set = local->files;
+    for (uint32_t at = 0; at + MERGE_COUNT <= set->count; at++) {
+        const uint32_t tier = tier_of(set->items[at]);
+        uint64_t entries = 0;
+        uint32_t n = 0;
+        for (; n < MERGE_COUNT && tier_of(set->items[at + n]) == tier; n++)
+            entries += set->items[at + n]->entry_count;
+        const uint64_t span = set->items[at + MERGE_COUNT - 1]->end - set->items[at]->start;
+        if (n == MERGE_COUNT && entries <= UINT32_MAX / 64 && span <= SEALED_SPAN_MAX &&
+            set->items[at]->start >= local->merge_failed_below) {
+            *ret_at = at;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void run_merge(struct work *work)
+{
+    struct local *local = CONTAINER_OF(work, struct local, job.work);
+    struct job *job = &local->job;
+    struct sealed_file *const *files = job->files->items + job->at;
+    job->err = sealed_merge(local->index_fd, files, MERGE_COUNT, &job->file);
+    for (uint32_t i = 0; i < MERGE_COUNT && job->err == 0; i++) {
+        char name[SEALED_NAME_SIZE];
+        sealed_name(files[i]->start, files[i]->end, name);
+        (void)!file_unlinkat(local->index_fd, name); /* the next start tries again */
+    }
+}
+
+static void on_merge_done(struct work *work)
+{
+    struct local *local = upkeep_end_job(work);
+    struct job *job = &local->job;
+    struct sealed_set *files = TAKE(job->files);
+    if (job->err < 0) {
+        local->merge_failed_below = files->items[job->at]->start + 1;
+        log_write(local->log, LOG_WARN, "store", "could not merge index files: %s",
+                  err_text(job->err));
+    } else {
+        struct sealed_file *file = TAKE(job->file);
+        set_files(local, job->at, MERGE_COUNT, file);
+        (void)sealed_unref(file);
+    }
+    (void)sealed_set_unref(files);
+    upkeep_on_progress(local);
+}
+
+static void start_merge(struct local *local, uint32_t at)
+{
+    local->job.at = at;
+    local->job.files = sealed_set_ref(local->files);
+    upkeep_start_job(local, run_merge, on_merge_done);
+}
+
+/* --- deciding ------------------------------------------------------------------------------ */
+
+void upkeep_on_progress(struct local *local)
+{
+    if (local->closing || local->job.busy)
+        return;
+    judge_views(local);
+    const bool checkpoint = checkpoint_due(local);
+    const bool seal = seal_due(local);
+    uint32_t at = 0;
+    if (checkpoint || (seal && !local->index.frozen.number)) {
+        if (!log_synced(local)) {
+            append_flush(local);
+            return;
+        }
+    }
+    if (checkpoint) {
+        start_checkpoint(local);
+    } else if (seal) {
+        if (!local->index.frozen.number)
+            qindex_freeze(&local->index, local->done_end);
+        upkeep_start_job(local, run_seal, on_seal_done);
+    } else if (retention_continue(local)) {
+        return;
+    } else if (find_merge(local, &at)) {
+        start_merge(local, at);
+    }
+}
+
+/* --- the pool ------------------------------------------------------------------------------ */
+
+static void run_fill(struct work *work)
+{
+    struct local *local = CONTAINER_OF(work, struct local, fill_work);
+    local->fill_err = pool_fill(local->pool);
+}
+
+static void fill_pool(struct local *local);
+
+static void on_fill_done(struct work *work)
+{
+    struct local *local = CONTAINER_OF(work, struct local, fill_work);
+    local->work_count--;
+    local->filling = false;
+    if (local->fill_err < 0) {
+        local->fill_retry_ms = loop_now_ms(local->loop) + FILL_PAUSE_MS;
+        log_write(local->log, LOG_WARN, "store", "could not prepare a log segment: %s",
+                  err_text(local->fill_err));
+        return;
+    }
+    fill_pool(local);
+}
+
+static void fill_pool(struct local *local)
+{
+    const uint32_t count = pool_count(local->pool);
+    metric_set(&local->metrics->store_segments_pool, count);
+    const uint64_t size = local->config.segment_size;
+    const uint64_t room = local->config.retention_bytes;
+    const bool fits = retention_log_size(local) + (count + 1) * size <= room;
+    if (local->filling || local->closing || count >= local->config.pool_segments ||
+        (!fits && count > 0) || loop_now_ms(local->loop) < local->fill_retry_ms)
+        return;
+    local->filling = true;
+    submit(local, &local->fill_work, run_fill, on_fill_done);
+}
+
+/* --- the clock ----------------------------------------------------------------------------- */
+
+/* Old messages in a segment that never fills up must go too: it is left for a new one in time. */
+static void roll_segment(struct local *local)
+{
+    struct segment *segment = local->segment;
+    if (segment && !local->opening_first && local->head > segment->base &&
+        loop_wall_ms(local->loop) - segment->created_ms > local->config.retention_ms / ROLL_PARTS)
+        local->segment = NULL;
+}
+
+static uint64_t tick_ms(const struct local *local)
+{
+    const uint64_t shortest =
+        MIN(local->config.checkpoint_ms / 2, local->config.retention_ms / 4);
+    return MAX(MIN(shortest, (uint64_t)TICK_MS_MAX), (uint64_t)TICK_MS_MIN);
+}
+
+static void on_tick(struct timer *timer)
+{
+    struct local *local = CONTAINER_OF(timer, struct local, tick);
+    timer_start(loop_timers(local->loop), timer, tick_ms(local));
+    roll_segment(local);
+    retention_check(local);
+    fill_pool(local);
+    upkeep_on_progress(local);
+}
+
+void upkeep_start(struct local *local)
+{
+    local->tick.on_due = on_tick;
+    local->checkpoint_due_ms = loop_now_ms(local->loop) + local->config.checkpoint_ms;
+    timer_start(loop_timers(local->loop), &local->tick, tick_ms(local));
+    fill_pool(local);
+}
+
+void upkeep_stop(struct local *local)
+{
+    timer_stop(loop_timers(local->loop), &local->tick);
+}
+
+void upkeep_finish(struct local *local)
+{
+    if (!log_synced(local) || local->overlay_lost)
+        return;
+    struct errmsg why = {0};
+    const bool changed = !overlay_empty(&local->overlay) || local->applied_end < local->done_end;
+    if (changed && write_rows(local, &local->overlay, local->done_end, &why) < 0)
+        log_write(local->log, LOG_ERROR, "store", "could not write the last checkpoint: %s",
+                  why.text);
+    if (local->index.frozen.number || local->index.active.entry_count < SEAL_AT_END)
+        return;
+    qindex_freeze(&local->index, local->done_end);
+    struct sealed_file *file = NULL;
+    if (sealed_write(local->index_fd, &local->index.frozen, &file) == 0)
+        (void)sealed_unref(file);
+}
