@@ -89,10 +89,11 @@ static void add_key(const struct config_key *key, struct strbuf *out)
                 key->when == WHEN_RELOAD ? "*reload* (SIGHUP)" : "when the server starts");
 }
 
-/* The part of the name before the first dot, which groups the keys on the page. */
+/* The part of the name before the last dot, which groups the keys on the page; 0 without one. */
 static size_t group_size(const char *name)
 {
-    return strcspn(name, ".");
+    const char *dot = strrchr(name, '.');
+    return dot ? (size_t)(dot - name) : 0;
 }
 
 static bool same_group(const struct config_key *a, const struct config_key *b)
@@ -107,7 +108,9 @@ void config_reference(struct strbuf *out)
     for (size_t i = 0; i < config_key_count; i++) {
         const struct config_key *key = &config_keys[i];
         if (i == 0 || !same_group(key, &config_keys[i - 1])) {
-            strbuf_addf(out, "## %.*s\n\n", (int)group_size(key->name), key->name);
+            const size_t size = group_size(key->name);
+            strbuf_addf(out, "## %.*s\n\n", size > 0 ? (int)size : 7,
+                        size > 0 ? key->name : "general");
         }
         add_key(key, out);
     }

@@ -25,7 +25,9 @@ static int apply(struct server *server, struct config *fresh, struct errmsg *ret
     }
     log_set(server->log, (enum log_format)server->config.log_format,
             (enum log_level)server->config.log_level);
-    limits_raise(server);
+    if (server->config.limits_max_connections != before.limits_max_connections) {
+        limits_raise(server);
+    }
     config_done(&before);
     return 0;
 }

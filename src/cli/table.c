@@ -134,13 +134,17 @@ static size_t width_of(const char *text)
     return width;
 }
 
+/* Blanks are printed only in front of something. */
 static void print_row(const char *const *cells, const size_t *widths, size_t count)
 {
+    size_t blanks = 0;
     for (size_t i = 0; i < count; i++) {
-        (void)fputs(cells[i], stdout);
-        if (i + 1 < count) {
-            (void)printf("%*s", (int)(widths[i] - width_of(cells[i]) + 2), "");
+        const size_t width = width_of(cells[i]);
+        if (width > 0) {
+            (void)printf("%*s%s", (int)blanks, "", cells[i]);
+            blanks = 0;
         }
+        blanks += widths[i] - width + 2;
     }
     (void)putchar('\n');
 }

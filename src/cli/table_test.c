@@ -41,7 +41,7 @@ static void columns_are_aligned(void **state)
     print(&table, text, sizeof(text));
     assert_string_equal(text, "NAME      N     REMARK\n"
                               "a         1234  first\n"
-                              "longer \xc3\xa9  5     \n");
+                              "longer \xc3\xa9  5\n");
     table_done(&table);
 }
 
