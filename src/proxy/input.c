@@ -117,6 +117,8 @@ static void dispatch(struct conn *conn, const struct frame_head *head, struct sl
 static uint32_t decode(struct conn *conn, const uint8_t *bytes, uint32_t size)
 {
     struct proxy *proxy = conn->proxy;
+    const struct proxy_deps *deps = &proxy->deps;
+    const int64_t publishes = proxy->counts.publish_received;
     uint32_t used = 0;
     conn->input.wanted = 0;
     conn->input.held = false;

@@ -37,6 +37,10 @@ struct proxy_deps {
     struct auth *auth;
     struct log *log;
     struct metrics *metrics;
+    /* true when the store has more to write than it should: then the proxy pauses itself, until
+     * proxy_pause(proxy, false). Asked after each read with a PUBLISH in it. May be NULL. */
+    bool (*pressed)(void *pressed_data);
+    void *pressed_data;
 };
 
 MUST_CHECK int proxy_new(const struct proxy_config *config, const struct proxy_deps *deps,
@@ -56,8 +60,9 @@ void proxy_listeners(const struct proxy *proxy, proxy_listener_fn *each, void *d
 /* The port of the first listener, 0 when it has none. For tests that listen on port 0. */
 uint16_t proxy_port(const struct proxy *proxy);
 
-/* The store cannot take more at present: conns are not read beyond their next PUBLISH until
- * proxy_pause(proxy, false). Acknowledgements and pings before that are still handled. */
+/* The store cannot take more at present (the proxy finds out by itself, see proxy_deps.pressed):
+ * conns are not read beyond their next PUBLISH until proxy_pause(proxy, false). Acknowledgements
+ * and pings before that are still handled. */
 void proxy_pause(struct proxy *proxy, bool paused);
 
 uint32_t proxy_connections(const struct proxy *proxy);
