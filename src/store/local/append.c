@@ -55,8 +55,8 @@ static struct segment *segment_for(struct local *local, uint64_t size)
     const uint64_t capacity = segment_capacity(local->config.segment_size);
     if (segment && local->head - segment->base + size <= capacity)
         return segment;
-    segment = segment_new(local->last_number + 1, local->head, local->config.segment_size,
-                          local->epoch);
+    segment =
+        segment_new(local->last_number + 1, local->head, local->config.segment_size, local->epoch);
     segment->prev_number = local->last_number;
     segment->created_ms = loop_wall_ms(local->loop);
     local->last_number = segment->number;
@@ -244,8 +244,8 @@ void append_apply(struct local *local, const struct record *record, bool to_inde
         qindex_drop(&local->index, record->queue_ids[0]);
     } else if (to_index && header->has_message) {
         for (uint16_t i = 0; i < header->queue_count; i++) {
-            local->seqs[i] = qindex_add(&local->index, record->queue_ids[i], header->position,
-                                        header->size);
+            local->seqs[i] =
+                qindex_add(&local->index, record->queue_ids[i], header->position, header->size);
         }
         if (header->topic_id)
             (void)qindex_add(&local->index, header->topic_id, header->position, header->size);

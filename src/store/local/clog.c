@@ -243,8 +243,8 @@ static void *clog_main(void *data)
 }
 
 int clog_new(int dir_fd, struct pool *pool, struct mailbox *mailbox, uint64_t end,
-             struct metrics *metrics, clog_result_fn *on_result, void *data,
-             struct clog **ret_clog, struct errmsg *reterr)
+             struct metrics *metrics, clog_result_fn *on_result, void *data, struct clog **ret_clog,
+             struct errmsg *reterr)
 {
     struct clog *clog = mem_new(sizeof *clog);
     clog->mail.deliver = deliver;

@@ -1,8 +1,8 @@
 /* The commit log's writer: one thread that writes and syncs what the loop has laid out.
  *
  * The loop hands over ranges of memory, each a run of whole records at its log position. The thread
- * takes all that is there, checksums the records, writes them with as few calls as possible and, when
- * asked to, syncs once; what came meanwhile goes the next time (natural group commit). Results
+ * takes all that is there, checksums the records, writes them with as few calls as possible and,
+ * when asked to, syncs once; what came meanwhile goes the next time (natural group commit). Results
  * come back as one mail, however many ranges it covers.
  *
  * After a failed write or sync the state of the file is unknown: the thread drops everything until
@@ -24,11 +24,11 @@ struct clog_range {
 };
 
 struct clog_result {
-    uint64_t written_end; /* everything below has been written */
-    uint64_t synced_end;  /* everything below is durable */
-    int err;              /* 0, or why the log takes no more writes until clog_reopen */
+    uint64_t written_end;  /* everything below has been written */
+    uint64_t synced_end;   /* everything below is durable */
+    int err;               /* 0, or why the log takes no more writes until clog_reopen */
     uint32_t reopen_count; /* calls of clog_reopen carried out, with or without success */
-    char reason[128];     /* with err */
+    char reason[128];      /* with err */
 };
 
 /* Called on the loop. */
@@ -44,8 +44,8 @@ MUST_CHECK int clog_new(int dir_fd, struct pool *pool, struct mailbox *mailbox, 
 void clog_stop(struct clog *clog);
 struct clog *clog_free(struct clog *clog);
 
-/* Hands over ranges, in order of position; sync: they, and all before, are to become durable. No ranges and
- * sync: only that. Returns 0 or ERR_NOMEM: nothing was taken. Thread: owner loop. */
+/* Hands over ranges, in order of position; sync: they, and all before, are to become durable. No
+ * ranges and sync: only that. Returns 0 or ERR_NOMEM: nothing was taken. Thread: owner loop. */
 MUST_CHECK int clog_submit(struct clog *clog, const struct clog_range *ranges, uint32_t count,
                            bool sync);
 

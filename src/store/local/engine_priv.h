@@ -27,13 +27,13 @@
 #include "store/local/segment.h"
 #include "store/local/tail.h"
 
-#define LOG_START            4096u /* position of the very first record: never 0 */
-#define LOCAL_LAZY_MS        100u
-#define LOCAL_REOPEN_MS      1000u
-#define LOCAL_LOG_DIR        "log"
-#define LOCAL_INDEX_DIR      "index"
-#define LOCAL_META_DIR       "meta"
-#define LOCAL_LOCK_NAME      "lock"
+#define LOG_START       4096u /* position of the very first record: never 0 */
+#define LOCAL_LAZY_MS   100u
+#define LOCAL_REOPEN_MS 1000u
+#define LOCAL_LOG_DIR   "log"
+#define LOCAL_INDEX_DIR "index"
+#define LOCAL_META_DIR  "meta"
+#define LOCAL_LOCK_NAME "lock"
 
 struct read_state;
 
@@ -102,7 +102,7 @@ struct local {
     struct qindex index;
     struct sealed_set *files;
     struct overlay overlay, frozen_overlay; /* frozen: what the running checkpoint writes */
-    bool overlay_lost; /* it lacks changes: no checkpoint may be made of it */
+    bool overlay_lost;                      /* it lacks changes: no checkpoint may be made of it */
     struct metadb *db;
     uint64_t sealed_end, applied_end;
 

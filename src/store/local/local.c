@@ -222,8 +222,7 @@ static int open_dirs(struct local *local, struct errmsg *reterr)
 static int open_metadb(struct local *local, struct metadb_state *ret_state, struct errmsg *reterr)
 {
     char path[4096];
-    const int size =
-        snprintf(path, sizeof path, "%s/%s", local->config.dir, LOCAL_META_DIR);
+    const int size = snprintf(path, sizeof path, "%s/%s", local->config.dir, LOCAL_META_DIR);
     if (size < 0 || (size_t)size >= sizeof path)
         return -ENAMETOOLONG;
     int err = metadb_open(path, false, &local->db, ret_state, reterr);
@@ -245,8 +244,7 @@ static int open_all(struct local *local, struct errmsg *reterr)
         err = open_metadb(local, &state, reterr);
     if (err < 0)
         return err;
-    local->pool =
-        pool_new(local->log_fd, local->config.segment_size, local->config.pool_segments);
+    local->pool = pool_new(local->log_fd, local->config.segment_size, local->config.pool_segments);
     err = recovery_run(local, &state, reterr);
     if (err == 0)
         err = mailbox_new(local->loop, &local->mailbox, reterr);

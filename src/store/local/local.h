@@ -7,18 +7,19 @@
 #include "store/store.h"
 
 struct local_config {
-    const char *dir;             /* created when missing; borrowed for the open */
-    uint64_t segment_size;       /* bytes, 1 MiB to 1 GiB */
-    uint64_t retention_bytes;    /* bound on all files of the log */
-    uint64_t retention_ms;       /* messages older than this are freed */
-    uint64_t tail_bytes;         /* of recent log kept in memory */
-    uint64_t checkpoint_ms;      /* at most this long between checkpoints while there are changes */
-    uint64_t seal_entries;       /* index entries in memory before they are sealed into a file */
-    uint32_t pool_segments;      /* pre-written segments kept ahead */
-    uint64_t pressure_bytes;     /* waiting for the disk: above it store_pressure says true */
+    const char *dir;          /* created when missing; borrowed for the open */
+    uint64_t segment_size;    /* bytes, 1 MiB to 1 GiB */
+    uint64_t retention_bytes; /* bound on all files of the log */
+    uint64_t retention_ms;    /* messages older than this are freed */
+    uint64_t tail_bytes;      /* of recent log kept in memory */
+    uint64_t checkpoint_ms;   /* at most this long between checkpoints while there are changes */
+    uint64_t seal_entries;    /* index entries in memory before they are sealed into a file */
+    uint32_t pool_segments;   /* pre-written segments kept ahead */
+    uint64_t pressure_bytes;  /* waiting for the disk: above it store_pressure says true */
 };
 
-/* Fills in the defaults (256 MiB segments, 3 days, 16 GiB, 64 MiB tail, 30 s, 4 M entries, 2, 32 MiB). */
+/* Fills in the defaults (256 MiB segments, 3 days, 16 GiB, 64 MiB tail, 30 s, 4 M entries, 2, 32
+ * MiB). */
 void local_config_default(struct local_config *config);
 
 /* Opens the directory, recovers, and starts the log thread. Blocking.
@@ -27,11 +28,11 @@ void local_config_default(struct local_config *config);
  * synced (reterr says where and what to run); -errno. */
 MUST_CHECK int local_open(const struct local_config *config, struct loop *loop,
                           struct worker_pool *pool, struct log *log, struct metrics *metrics,
-                          struct store **ret_store, struct meta **ret_meta,
-                          struct errmsg *reterr);
+                          struct store **ret_store, struct meta **ret_meta, struct errmsg *reterr);
 
 /* What `store check` found; text lines go to `report`. Read-only; the server must not run.
- * Returns 0 when all is sound, ERR_CORRUPT when damage was reported, -errno when it cannot be read. */
+ * Returns 0 when all is sound, ERR_CORRUPT when damage was reported, -errno when it cannot be read.
+ */
 typedef void local_report_fn(void *data, const char *line);
 MUST_CHECK int local_check(const char *dir, local_report_fn *report, void *data,
                            struct errmsg *reterr);

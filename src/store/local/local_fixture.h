@@ -9,6 +9,7 @@
 #include "store/local/scan.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -234,4 +235,89 @@ static inline int fixture_read(struct fixture *fixture, struct fixture_read *rea
         return result < 0 ? result : 0;
     fixture_wait(fixture, &read->done);
     return read->err;
+}
+
+/* Reads the whole queue and checks that entry n has the payload "<prefix><n>". */
+static inline void fixture_check_queue(struct fixture *fixture, uint32_t queue_id,
+                                       const char *prefix, uint64_t first, uint64_t next)
+{
+    uint64_t begin = 0, end = 0;
+    store_queue_bounds(fixture->store, queue_id, &begin, &end);
+    assert_int_equal(begin, first);
+    assert_int_equal(end, next);
+    uint64_t seq = first;
+    while (seq < next) {
+        struct fixture_read read = {.req = {.queue_id = queue_id, .from_seq = seq}};
+        assert_int_equal(fixture_read(fixture, &read), 0);
+        assert_true(read.req.entry_count > 0);
+        for (uint16_t i = 0; i < read.req.entry_count; i++, seq++) {
+            const struct store_entry *entry = &read.req.entries[i];
+            char expected[64];
+            (void)snprintf(expected, sizeof expected, "%s%" PRIu64, prefix, seq);
+            assert_int_equal(entry->seq, seq);
+            assert_true(slice_equal(entry->message.payload, slice_str(expected)));
+        }
+        store_release(fixture->store, &read.req);
+    }
+    struct fixture_read read = {.req = {.queue_id = queue_id, .from_seq = next}};
+    assert_int_equal(fixture_read(fixture, &read), 0);
+    assert_int_equal(read.req.entry_count, 0);
+}
+
+static inline void fixture_append_many(struct fixture *fixture, uint32_t queue_id,
+                                       const char *prefix, uint64_t from, uint64_t to)
+{
+    for (uint64_t i = from; i < to; i++) {
+        char payload[64];
+        (void)snprintf(payload, sizeof payload, "%s%" PRIu64, prefix, i);
+        assert_int_equal(fixture_append(fixture, "t/a", payload, 1, queue_id, NULL), 0);
+    }
+}
+
+/* Turns the loop until the metric has reached `value`. */
+static inline void fixture_wait_metric(struct fixture *fixture, const _Atomic int64_t *metric,
+                                       int64_t value)
+{
+    for (int i = 0; i < 2000 && metric_get(metric) < value; i++)
+        assert_int_equal(loop_turn(fixture->loop, 10), 0);
+    assert_true(metric_get(metric) >= value);
+}
+
+static inline struct store_stats fixture_stats(struct fixture *fixture)
+{
+    struct store_stats stats;
+    fixture->store->ops->stats(fixture->store, &stats);
+    return stats;
+}
+
+static inline int fixture_collect_row(void *data, struct slice key, struct slice value)
+{
+    char *text = data;
+    const size_t size = strlen(text);
+    (void)snprintf(text + size, 1000 - size, "%.*s=%.*s;", (int)key.size, (const char *)key.bytes,
+                   (int)value.size, (const char *)value.bytes);
+    return 0;
+}
+
+/* Appends one operation on a row and waits. */
+static inline int fixture_put_row(struct fixture *fixture, enum meta_kind kind, const char *key,
+                                  const char *value)
+{
+    struct fixture_append append = {0};
+    const struct meta_op op = {.kind = kind, .key = slice_str(key), .value = slice_str(value)};
+    append.req = (struct store_append){.ops = &op, .op_count = 1, .done = fixture_on_append};
+    const int err = store_append(fixture->store, &append.req);
+    if (err < 0)
+        return err;
+    fixture_wait(fixture, &append.done);
+    return append.err;
+}
+
+/* All rows whose keys begin with `prefix` are `expected`, written "key=value;". */
+static inline void fixture_check_rows(struct fixture *fixture, const char *prefix,
+                                      const char *expected)
+{
+    char text[1000] = "";
+    assert_int_equal(meta_scan(fixture->meta, slice_str(prefix), fixture_collect_row, text), 0);
+    assert_string_equal(text, expected);
 }

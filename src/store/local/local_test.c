@@ -1,7 +1,6 @@
 #include "store/local/local_fixture.h"
 
 #include <errno.h>
-#include <inttypes.h>
 
 static int set_up(void **state)
 {
@@ -15,50 +14,13 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* Reads the whole queue and checks that entry n has the payload "<prefix><n>". */
-static void check_queue(struct fixture *fixture, uint32_t queue_id, const char *prefix,
-                        uint64_t first, uint64_t next)
-{
-    uint64_t begin = 0, end = 0;
-    store_queue_bounds(fixture->store, queue_id, &begin, &end);
-    assert_int_equal(begin, first);
-    assert_int_equal(end, next);
-    uint64_t seq = first;
-    while (seq < next) {
-        struct fixture_read read = {.req = {.queue_id = queue_id, .from_seq = seq}};
-        assert_int_equal(fixture_read(fixture, &read), 0);
-        assert_true(read.req.entry_count > 0);
-        for (uint16_t i = 0; i < read.req.entry_count; i++, seq++) {
-            const struct store_entry *entry = &read.req.entries[i];
-            char expected[64];
-            (void)snprintf(expected, sizeof expected, "%s%" PRIu64, prefix, seq);
-            assert_int_equal(entry->seq, seq);
-            assert_true(slice_equal(entry->message.payload, slice_str(expected)));
-        }
-        store_release(fixture->store, &read.req);
-    }
-    struct fixture_read read = {.req = {.queue_id = queue_id, .from_seq = next}};
-    assert_int_equal(fixture_read(fixture, &read), 0);
-    assert_int_equal(read.req.entry_count, 0);
-}
-
-static void append_many(struct fixture *fixture, uint32_t queue_id, const char *prefix,
-                        uint64_t from, uint64_t to)
-{
-    for (uint64_t i = from; i < to; i++) {
-        char payload[64];
-        (void)snprintf(payload, sizeof payload, "%s%" PRIu64, prefix, i);
-        assert_int_equal(fixture_append(fixture, "t/a", payload, 1, queue_id, NULL), 0);
-    }
-}
-
 static void appended_messages_are_read_back(void **state)
 {
     struct fixture *fixture = *state;
     fixture_open(fixture);
-    append_many(fixture, 5, "m", 0, 100);
-    check_queue(fixture, 5, "m", 0, 100);
-    check_queue(fixture, 1, "m", 0, 100);
+    fixture_append_many(fixture, 5, "m", 0, 100);
+    fixture_check_queue(fixture, 5, "m", 0, 100);
+    fixture_check_queue(fixture, 1, "m", 0, 100);
     struct fixture_read read = {.req = {.queue_id = 5, .from_seq = 42, .entries_max = 1}};
     assert_int_equal(fixture_read(fixture, &read), 0);
     const struct store_entry *entry = &read.req.entries[0];
@@ -82,19 +44,19 @@ static void everything_acknowledged_survives_a_crash(void **state)
 {
     struct fixture *fixture = *state;
     fixture_open(fixture);
-    append_many(fixture, 5, "m", 0, 50);
+    fixture_append_many(fixture, 5, "m", 0, 50);
     fixture_crash(fixture);
     fixture_open(fixture);
-    check_queue(fixture, 5, "m", 0, 50);
-    append_many(fixture, 5, "m", 50, 80);
-    check_queue(fixture, 5, "m", 0, 80);
+    fixture_check_queue(fixture, 5, "m", 0, 50);
+    fixture_append_many(fixture, 5, "m", 50, 80);
+    fixture_check_queue(fixture, 5, "m", 0, 80);
     fixture_crash(fixture);
     fixture_open(fixture);
-    check_queue(fixture, 5, "m", 0, 80);
-    check_queue(fixture, 1, "m", 0, 80);
+    fixture_check_queue(fixture, 5, "m", 0, 80);
+    fixture_check_queue(fixture, 1, "m", 0, 80);
     fixture_close(fixture);
     fixture_open(fixture);
-    check_queue(fixture, 5, "m", 0, 80);
+    fixture_check_queue(fixture, 5, "m", 0, 80);
 }
 
 static void the_log_goes_on_over_many_segments(void **state)
@@ -105,9 +67,8 @@ static void the_log_goes_on_over_many_segments(void **state)
     static char payload[100000];
     memset(payload, 'x', sizeof payload);
     const uint32_t queue_id = 9;
-    const struct message message = {.topic = slice_str("t"),
-                                    .payload = slice_of(payload, sizeof payload),
-                                    .topic_id = 2};
+    const struct message message = {
+        .topic = slice_str("t"), .payload = slice_of(payload, sizeof payload), .topic_id = 2};
     for (size_t i = 0; i < ARRAY_COUNT(appends); i++)
         assert_int_equal(fixture_submit(fixture, &appends[i], &message, &queue_id, 1), 0);
     fixture_wait(fixture, &appends[ARRAY_COUNT(appends) - 1].done);
@@ -116,9 +77,7 @@ static void the_log_goes_on_over_many_segments(void **state)
         assert_int_equal(appends[i].err, 0);
         assert_int_equal(appends[i].seqs[0], i);
     }
-    struct store_stats stats;
-    fixture->store->ops->stats(fixture->store, &stats);
-    assert_true(stats.segment_count >= 6);
+    assert_true(fixture_stats(fixture).segment_count >= 6);
     fixture_crash(fixture);
     fixture_open(fixture);
     uint64_t first = 0, next = 0;
@@ -138,47 +97,23 @@ static void the_log_goes_on_over_many_segments(void **state)
     }
 }
 
-static int collect_row(void *data, struct slice key, struct slice value)
-{
-    char *text = data;
-    const size_t size = strlen(text);
-    (void)snprintf(text + size, 1000 - size, "%.*s=%.*s;", (int)key.size,
-                   (const char *)key.bytes, (int)value.size, (const char *)value.bytes);
-    return 0;
-}
-
-static void put_row(struct fixture *fixture, enum meta_kind kind, const char *key,
-                    const char *value)
-{
-    struct fixture_append append = {0};
-    const struct meta_op op = {.kind = kind, .key = slice_str(key), .value = slice_str(value)};
-    append.req = (struct store_append){.ops = &op, .op_count = 1, .done = fixture_on_append};
-    assert_int_equal(store_append(fixture->store, &append.req), 0);
-    fixture_wait(fixture, &append.done);
-    assert_int_equal(append.err, 0);
-}
-
 static void rows_survive_crash_and_close(void **state)
 {
     struct fixture *fixture = *state;
     fixture_open(fixture);
-    put_row(fixture, META_PUT, "b", "1");
-    put_row(fixture, META_PUT, "a", "2");
-    put_row(fixture, META_PUT, "c", "3");
-    put_row(fixture, META_PUT, "a", "longer than before");
-    put_row(fixture, META_DELETE, "b", "");
+    assert_int_equal(fixture_put_row(fixture, META_PUT, "b", "1"), 0);
+    assert_int_equal(fixture_put_row(fixture, META_PUT, "a", "2"), 0);
+    assert_int_equal(fixture_put_row(fixture, META_PUT, "c", "3"), 0);
+    assert_int_equal(fixture_put_row(fixture, META_PUT, "a", "longer than before"), 0);
+    assert_int_equal(fixture_put_row(fixture, META_DELETE, "b", ""), 0);
     fixture_crash(fixture);
     fixture_open(fixture);
-    char text[1000] = "";
-    assert_int_equal(meta_scan(fixture->meta, slice_str(""), collect_row, text), 0);
-    assert_string_equal(text, "a=longer than before;c=3;");
-    put_row(fixture, META_DELETE, "a", "");
-    put_row(fixture, META_PUT, "cc", "4");
+    fixture_check_rows(fixture, "", "a=longer than before;c=3;");
+    assert_int_equal(fixture_put_row(fixture, META_DELETE, "a", ""), 0);
+    assert_int_equal(fixture_put_row(fixture, META_PUT, "cc", "4"), 0);
     fixture_close(fixture);
     fixture_open(fixture);
-    text[0] = '\0';
-    assert_int_equal(meta_scan(fixture->meta, slice_str("c"), collect_row, text), 0);
-    assert_string_equal(text, "c=3;cc=4;");
+    fixture_check_rows(fixture, "c", "c=3;cc=4;");
 }
 
 static void a_second_process_is_kept_out(void **state)

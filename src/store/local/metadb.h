@@ -28,8 +28,8 @@ struct metadb *metadb_close(struct metadb *db); /* NULL is fine */
 struct meta *metadb_meta(struct metadb *db);    /* lives as long as the database */
 uint64_t metadb_size(struct metadb *db);        /* bytes of the file, as LMDB counts them */
 
-/* Writes rows in one synced transaction, together with `applied`. Returns 0; -ENOSPC: the map or the
- * disk is full; ERR_CORRUPT; -errno. After an error nothing has changed. */
+/* Writes rows in one synced transaction, together with `applied`. Returns 0; -ENOSPC: the map or
+ * the disk is full; ERR_CORRUPT; -errno. After an error nothing has changed. */
 MUST_CHECK int metadb_commit(struct metadb *db, struct overlay_row *const *rows, uint64_t count,
                              uint64_t applied, struct errmsg *reterr);
 
@@ -39,7 +39,8 @@ struct metadb_base {
 };
 
 /* Writes where queues begin once the log is trimmed, and the position, in one synced transaction.
- * bases: ordered by queue id. Drops of queues older than `forget` are forgotten. As metadb_commit. */
+ * bases: ordered by queue id. Drops of queues older than `forget` are forgotten. As metadb_commit.
+ */
 MUST_CHECK int metadb_trim(struct metadb *db, const struct metadb_base *bases, uint64_t count,
                            uint64_t trimmed, uint64_t forget, struct errmsg *reterr);
 

@@ -10,7 +10,8 @@
 
 enum overlay_table {
     OVERLAY_ROWS,   /* the owner's rows */
-    OVERLAY_QUEUES, /* queues dropped: the id, most significant byte first -> struct overlay_queue */
+    OVERLAY_QUEUES, /* queues dropped: the id, most significant byte first -> struct overlay_queue
+                     */
 };
 
 struct overlay_row {
@@ -41,14 +42,15 @@ static inline bool overlay_empty(const struct overlay *overlay)
     return overlay->rows.count == 0;
 }
 
-/* Takes in the operations of a record, or the queue it drops. Returns 0; ERR_NOMEM; ERR_CORRUPT: the
- * operations cannot be decoded. After an error the overlay lacks changes that the log has. */
+/* Takes in the operations of a record, or the queue it drops. Returns 0; ERR_NOMEM; ERR_CORRUPT:
+ * the operations cannot be decoded. After an error the overlay lacks changes that the log has. */
 MUST_CHECK int overlay_apply(struct overlay *overlay, const struct record *record);
 
 /* Moves the rows of `older` back into `overlay`, except those changed since. */
 void overlay_return(struct overlay *overlay, struct overlay *older);
 
-/* All rows ordered by table and key, in new memory (mem_free); rows.count of them. NULL: no memory. */
+/* All rows ordered by table and key, in new memory (mem_free); rows.count of them. NULL: no memory.
+ */
 struct overlay_row **overlay_sorted(struct overlay *overlay);
 
 static inline struct slice overlay_key(const struct overlay_row *row)

@@ -2,8 +2,8 @@
  *
  * A file that exists in its full length and has been written once takes appends without touching
  * the file system's own records: syncs are cheaper, and a full disk shows here and not under an
- * append. Freed segments come back into the pool. Files are called free-<n>.seg, beside the segments;
- * one that is shorter than a segment was interrupted and is removed at the start.
+ * append. Freed segments come back into the pool. Files are called free-<n>.seg, beside the
+ * segments; one that is shorter than a segment was interrupted and is removed at the start.
  *
  * Thread: any, except new and free.
  */
@@ -17,8 +17,8 @@ struct pool;
 struct pool *pool_new(int dir_fd, uint64_t segment_size, uint32_t count_max);
 struct pool *pool_free(struct pool *pool); /* keeps the files; NULL is fine */
 
-/* Takes in a file found in the directory, or removes it when it is no use. Returns false when `name`
- * is not a pool file's. */
+/* Takes in a file found in the directory, or removes it when it is no use. Returns false when
+ * `name` is not a pool file's. */
 bool pool_adopt(struct pool *pool, const char *name);
 
 /* Files ready for use. */
@@ -31,6 +31,6 @@ MUST_CHECK int pool_fill(struct pool *pool);
  * Returns its open descriptor and name, or -errno. */
 MUST_CHECK int pool_take(struct pool *pool, char ret_name[SEGMENT_NAME_SIZE]);
 
-/* Takes back the file of a freed segment: into the pool when it has its length and there is room, else
- * it is removed. Returns 0 or -errno. */
+/* Takes back the file of a freed segment: into the pool when it has its length and there is room,
+ * else it is removed. Returns 0 or -errno. */
 MUST_CHECK int pool_recycle(struct pool *pool, const char *name);

@@ -132,9 +132,9 @@ static struct qchain *active_chain(struct qindex *index, struct queue *queue)
 
 static struct qblock *add_block(struct qgen *gen, struct qchain *chain)
 {
-    const uint32_t capacity =
-        chain->tail ? MIN(chain->tail->capacity * 2, (uint32_t)BLOCK_CAPACITY_MAX)
-                    : (uint32_t)BLOCK_CAPACITY_MIN;
+    const uint32_t capacity = chain->tail
+                                  ? MIN(chain->tail->capacity * 2, (uint32_t)BLOCK_CAPACITY_MAX)
+                                  : (uint32_t)BLOCK_CAPACITY_MIN;
     const uint32_t size = (uint32_t)(sizeof(struct qblock) + capacity * sizeof(struct qentry));
     struct qblock *block = arena_take(gen, size);
     block->capacity = capacity;

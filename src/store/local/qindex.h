@@ -31,8 +31,8 @@ struct qchain {
     struct qblock *head, *tail;
     const struct qblock *near; /* where the last read began, so that the next need not walk: */
     uint64_t near_seq;         /* number of its first entry. The loop's alone. */
-    struct qchain *next;  /* in the generation */
-    struct qchain *older; /* the queue's chain in the generation before */
+    struct qchain *next;       /* in the generation */
+    struct qchain *older;      /* the queue's chain in the generation before */
     uint32_t older_number;
 };
 

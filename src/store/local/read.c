@@ -6,8 +6,8 @@
  * then the read begins again at the first entry kept.
  */
 #include "base/mem.h"
-#include "store/local/engine_priv.h"
 #include "io/file.h"
+#include "store/local/engine_priv.h"
 
 #include <errno.h>
 #include <string.h>
@@ -37,11 +37,12 @@ struct read_state {
     struct store_entry *entries;
 };
 
-/* One allocation: the state, then room for `entries_max` entries, bufs and, for a worker, places. */
+/* One allocation: the state, then room for `entries_max` entries, bufs and, for a worker, places.
+ */
 static struct read_state *state_new(struct local *local, uint32_t entries_max, bool places)
 {
-    const size_t each = sizeof(struct store_entry) + sizeof(struct buf *) +
-                        (places ? sizeof(struct qplace) : 0);
+    const size_t each =
+        sizeof(struct store_entry) + sizeof(struct buf *) + (places ? sizeof(struct qplace) : 0);
     struct read_state *state = mem_try_alloc(sizeof *state + entries_max * each);
     if (!state)
         return NULL;
@@ -106,7 +107,8 @@ static const uint8_t *tail_record(const struct local *local, uint64_t position, 
     return chunk->bytes + (position - chunk->base);
 }
 
-/* How many of the places lie in the tail and within the bytes wanted; at least 1 if the first does. */
+/* How many of the places lie in the tail and within the bytes wanted; at least 1 if the first does.
+ */
 static uint32_t count_tail(const struct local *local, const struct store_read *req,
                            const struct qplace *places, uint32_t count)
 {
@@ -353,9 +355,8 @@ static int read_one(struct local *local, struct store_read *req)
     const uint64_t position = req->position;
     const bool there = position >= local->first_position && position < local->done_end;
     uint32_t n = 0;
-    const uint8_t *at = there && position % RECORD_ALIGN == 0
-                            ? tail_record(local, position, &n)
-                            : NULL;
+    const uint8_t *at =
+        there && position % RECORD_ALIGN == 0 ? tail_record(local, position, &n) : NULL;
     const struct qplace place = {.position = position};
     if (at && record_plausible(at, position, local->epoch, tail_chunk(&local->tail, n)->used) &&
         record_view(at, NULL).header->has_message)

@@ -58,14 +58,15 @@ uint64_t record_size(const struct store_append *req);
 
 /* Writes the record of `req`, all but crc and unsynced, to `bytes` (record_size of them, aligned to
  * RECORD_ALIGN). */
-void record_write(uint8_t *bytes, const struct store_append *req, uint64_t position, uint32_t epoch);
+void record_write(uint8_t *bytes, const struct store_append *req, uint64_t position,
+                  uint32_t epoch);
 
 /* Writes the record that forgets a queue; RECORD_DROP_SIZE bytes. */
 #define RECORD_DROP_SIZE 80u
 void record_write_drop(uint8_t *bytes, uint32_t queue_id, uint64_t position, uint32_t epoch);
 
-/* Fills in what is known only when the record goes out: `synced_end`, up to where the log is durable,
- * and the checksum. */
+/* Fills in what is known only when the record goes out: `synced_end`, up to where the log is
+ * durable, and the checksum. */
 void record_seal(uint8_t *bytes, uint64_t synced_end);
 
 /* Looks at a record this process wrote, or that record_parse has accepted. `buf` goes into the

@@ -103,8 +103,7 @@ static int load_segments(struct recovery *recovery, struct errmsg *reterr)
         return err;
     const uint64_t start = MAX(recovery->trimmed, (uint64_t)LOG_START);
     local->first_position = start;
-    if (recovery->segment_count ? recovery->segments[0]->base > start
-                                : recovery->applied > start) {
+    if (recovery->segment_count ? recovery->segments[0]->base > start : recovery->applied > start) {
         errmsg_wrap(reterr, "the log does not begin at position %" PRIu64 ": segments are missing",
                     start);
         return ERR_CORRUPT;
@@ -136,8 +135,8 @@ static int open_files(struct recovery *recovery, const struct index_name *names,
     bool broken = false;
     for (uint32_t i = 0; i < count; i++) {
         const bool first = recovery->file_count == 0;
-        const bool follows = first ? names[i].start <= end && names[i].end > end
-                                   : names[i].start == end;
+        const bool follows =
+            first ? names[i].start <= end && names[i].end > end : names[i].start == end;
         struct sealed_file *file = NULL;
         int err = ERR_CORRUPT;
         if (!broken && follows)
@@ -264,15 +263,14 @@ static int replay(struct recovery *recovery, struct errmsg *reterr)
         const uint64_t end = last ? UINT64_MAX : recovery->segments[i + 1]->base;
         if (end <= at)
             continue;
-        const int err = scan_segment(segment, MAX(at, segment->base), end, replay_one, recovery,
-                                     &at, reterr);
+        const int err =
+            scan_segment(segment, MAX(at, segment->base), end, replay_one, recovery, &at, reterr);
         if (err < 0)
             return err;
     }
     if (at < MAX(applied, local->sealed_end)) {
-        errmsg_wrap(reterr,
-                    "the log ends at position %" PRIu64 " but was durable up to %" PRIu64, at,
-                    MAX(applied, local->sealed_end));
+        errmsg_wrap(reterr, "the log ends at position %" PRIu64 " but was durable up to %" PRIu64,
+                    at, MAX(applied, local->sealed_end));
         return ERR_CORRUPT;
     }
     local->head = local->done_end = local->synced_end = at;
@@ -298,8 +296,8 @@ static int rewrite(const struct segment *segment, uint64_t from, uint64_t end)
     return err < 0 ? err : file_fdatasync(segment->fd);
 }
 
-/* The youngest segment is done with: what follows goes into a new one. When nothing in it counts, its
- * file is free again; else the room behind its end is given back. */
+/* The youngest segment is done with: what follows goes into a new one. When nothing in it counts,
+ * its file is free again; else the room behind its end is given back. */
 static int close_last(struct recovery *recovery, struct errmsg *reterr)
 {
     struct local *local = recovery->local;
@@ -337,8 +335,7 @@ static int commit_rows(struct local *local, struct errmsg *reterr)
     struct overlay_row **rows = overlay_sorted(overlay);
     if (!rows)
         return ERR_NOMEM;
-    const int err =
-        metadb_commit(local->db, rows, overlay->rows.count, local->done_end, reterr);
+    const int err = metadb_commit(local->db, rows, overlay->rows.count, local->done_end, reterr);
     mem_free(rows);
     if (err == 0)
         overlay_clear(overlay);

@@ -1,4 +1,5 @@
-/* Retention: which segments are to go, and the steps of freeing them (see upkeep.c for the order). */
+/* Retention: which segments are to go, and the steps of freeing them (see upkeep.c for the order).
+ */
 #include "base/mem.h"
 #include "io/file.h"
 #include "store/local/engine_priv.h"
@@ -19,8 +20,8 @@ uint64_t retention_log_size(const struct local *local)
 static uint64_t wanted_position(const struct local *local)
 {
     const struct segment_set *set = local->segments;
-    uint64_t size = retention_log_size(local) +
-                    local->config.pool_segments * local->config.segment_size;
+    uint64_t size =
+        retention_log_size(local) + local->config.pool_segments * local->config.segment_size;
     const uint64_t now_ms = loop_wall_ms(local->loop);
     uint64_t position = local->first_position;
     for (uint32_t i = 0; i + 1 < set->count; i++) {
@@ -198,7 +199,8 @@ static void run_commit(struct work *work)
         if (job->files->items[i]->end > job->position)
             forget = MIN(forget, job->files->items[i]->start);
     }
-    job->err = metadb_trim(local->db, job->bases, job->base_count, job->position, forget, &job->why);
+    job->err =
+        metadb_trim(local->db, job->bases, job->base_count, job->position, forget, &job->why);
 }
 
 static void forget_in_memory(struct local *local)

@@ -22,8 +22,8 @@ void scan_names_free(char **names, uint32_t count);
  *
  * end   where the successor begins; UINT64_MAX: there is none.
  *
- * Returns 0 and in *ret_end where the sound records end; ERR_CORRUPT with segment and offset in reterr;
- * what `each` returned; ERR_NOMEM; -errno. */
+ * Returns 0 and in *ret_end where the sound records end; ERR_CORRUPT with segment and offset in
+ * reterr; what `each` returned; ERR_NOMEM; -errno. */
 MUST_CHECK int scan_segment(const struct segment *segment, uint64_t from, uint64_t end,
                             scan_fn *each, void *data, uint64_t *ret_end, struct errmsg *reterr);
 

@@ -105,9 +105,9 @@ static int read_header(struct sealed_file *file, uint64_t start, uint64_t end)
     memcpy(&header, block, sizeof header);
     const uint64_t blocks = 1 + sealed_blocks(header.queue_count, SEALED_DIRECTORY_PER_BLOCK) +
                             sealed_blocks(header.entry_count, SEALED_ENTRIES_PER_BLOCK);
-    if (header.magic != SEALED_MAGIC || header.version != SEALED_VERSION ||
-        header.start != start || header.end != end || end <= start ||
-        header.entry_count > UINT32_MAX || blocks * SEALED_BLOCK_SIZE != file->size)
+    if (header.magic != SEALED_MAGIC || header.version != SEALED_VERSION || header.start != start ||
+        header.end != end || end <= start || header.entry_count > UINT32_MAX ||
+        blocks * SEALED_BLOCK_SIZE != file->size)
         return ERR_CORRUPT;
     file->end = end;
     file->entry_count = header.entry_count;
@@ -228,8 +228,7 @@ static uint32_t block_for(const struct sealed_file *file, uint32_t queue_id)
 
 int sealed_find(const struct sealed_file *file, uint32_t queue_id, struct sealed_queue *ret_queue)
 {
-    if (file->directory_blocks == 0 || queue_id < file->fences[0] ||
-        queue_id > file->last_queue_id)
+    if (file->directory_blocks == 0 || queue_id < file->fences[0] || queue_id > file->last_queue_id)
         return 0;
     const uint32_t n = block_for(file, queue_id);
     uint8_t block[SEALED_BLOCK_SIZE];

@@ -1,11 +1,10 @@
 /* Sealed index files: the entries of all queues over one stretch of the log, never changed again.
  *
- * A file is a row of 4 KiB blocks, each with its own checksum, number and the file's first position:
- *   block 0          header
- *   directory        one 24-byte record per queue, ordered by queue id
- *   entries          8 bytes each, queue after queue in directory order
- * It is written under a temporary name, synced, renamed and the directory synced; a file with its
- * final name is complete. In memory a file costs four bytes per directory block.
+ * A file is a row of 4 KiB blocks, each with its own checksum, number and the file's first
+ * position: block 0          header directory        one 24-byte record per queue, ordered by queue
+ * id entries          8 bytes each, queue after queue in directory order It is written under a
+ * temporary name, synced, renamed and the directory synced; a file with its final name is complete.
+ * In memory a file costs four bytes per directory block.
  *
  * Thread: any; files and sets are immutable and counted.
  */
@@ -22,14 +21,14 @@
 struct sealed_file {
     _Atomic uint32_t ref_count;
     int fd;
-    uint32_t id;          /* of this process's making, from 1 */
-    uint64_t start, end;  /* log positions covered */
+    uint32_t id;         /* of this process's making, from 1 */
+    uint64_t start, end; /* log positions covered */
     uint64_t entry_count;
     uint32_t queue_count;
     uint32_t directory_blocks;
     uint32_t last_queue_id;
-    uint64_t size;     /* of the file */
-    uint32_t *fences;  /* first queue id of each directory block */
+    uint64_t size;    /* of the file */
+    uint32_t *fences; /* first queue id of each directory block */
 };
 
 struct sealed_queue {

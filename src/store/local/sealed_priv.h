@@ -3,8 +3,8 @@
 
 #include "store/local/sealed.h"
 
-#define SEALED_MAGIC   UINT64_C(0x31584449514d4454) /* "TDMQIDX1" */
-#define SEALED_VERSION 1u
+#define SEALED_MAGIC               UINT64_C(0x31584449514d4454) /* "TDMQIDX1" */
+#define SEALED_VERSION             1u
 
 #define SEALED_PAYLOAD_SIZE        4080u
 #define SEALED_DIRECTORY_PER_BLOCK 170u

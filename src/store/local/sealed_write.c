@@ -38,9 +38,8 @@ static void stream_flush(struct writer *writer, struct stream *stream, uint32_t 
                             stream->number + i);
     }
     if (writer->err == 0 && count) {
-        writer->err =
-            file_pwrite_all(writer->fd, stream->blocks, (size_t)count * SEALED_BLOCK_SIZE,
-                            (uint64_t)stream->number * SEALED_BLOCK_SIZE);
+        writer->err = file_pwrite_all(writer->fd, stream->blocks, (size_t)count * SEALED_BLOCK_SIZE,
+                                      (uint64_t)stream->number * SEALED_BLOCK_SIZE);
     }
     memset(stream->blocks, 0, STREAM_BLOCKS * SEALED_BLOCK_SIZE);
     stream->number += count;

@@ -73,5 +73,6 @@ struct segment_set *segment_set_new(struct segment *const *items, uint32_t count
 struct segment_set *segment_set_ref(struct segment_set *set);
 struct segment_set *segment_set_unref(struct segment_set *set);
 
-/* The segment in which `position` lies, borrowed from the set; NULL when it lies before the first. */
+/* The segment in which `position` lies, borrowed from the set; NULL when it lies before the first.
+ */
 struct segment *segment_set_find(const struct segment_set *set, uint64_t position);

@@ -20,7 +20,7 @@ struct tail_chunk {
     uint64_t base; /* log position of its first byte */
     uint32_t size; /* room; no more is added once it equals `used` */
     uint32_t used;
-    uint32_t handed; /* bytes given to the log thread */
+    uint32_t handed;         /* bytes given to the log thread */
     struct segment *segment; /* referenced */
 };
 
@@ -37,8 +37,8 @@ void tail_done(struct tail *tail);
 /* The nth chunk, oldest first; n below tail->count. Valid until the next tail_reserve. */
 struct tail_chunk *tail_chunk(const struct tail *tail, uint32_t n);
 
-/* Makes room for `size` bytes at `position`, which is where the tail ends or where `segment` begins,
- * and counts them as used. Returns NULL when out of memory. */
+/* Makes room for `size` bytes at `position`, which is where the tail ends or where `segment`
+ * begins, and counts them as used. Returns NULL when out of memory. */
 uint8_t *tail_reserve(struct tail *tail, struct segment *segment, uint64_t position, uint32_t size);
 
 /* Index of the chunk in which `position` lies, tail->count when there is none. */

@@ -1,14 +1,14 @@
 /* What goes on behind the appends: checkpoints of the rows, sealing of the index, merging of index
  * files, retention, and the filling of the pool.
  *
- * One job at a time runs on a worker, its input frozen by the loop; the loop takes the result. Rows and
- * index may cover only what is durable, so both are frozen right after a sync, when nothing lazy
- * is left unsynced; a sync is asked for when one is needed.
+ * One job at a time runs on a worker, its input frozen by the loop; the loop takes the result. Rows
+ * and index may cover only what is durable, so both are frozen right after a sync, when nothing
+ * lazy is left unsynced; a sync is asked for when one is needed.
  *
  * Retention, in an order that any crash may interrupt: ask the owner to re-append what must live
- * (on_trim) and wait for store_trim_go; seal and checkpoint beyond the segments; commit to LMDB where
- * queues begin from now on, with the position below which all is given up; forget the segments in
- * memory; free their files. What is left undone, the next start finishes.
+ * (on_trim) and wait for store_trim_go; seal and checkpoint beyond the segments; commit to LMDB
+ * where queues begin from now on, with the position below which all is given up; forget the
+ * segments in memory; free their files. What is left undone, the next start finishes.
  */
 #include "base/mem.h"
 #include "io/file.h"
@@ -354,8 +354,7 @@ static void roll_segment(struct local *local)
 
 static uint64_t tick_ms(const struct local *local)
 {
-    const uint64_t shortest =
-        MIN(local->config.checkpoint_ms / 2, local->config.retention_ms / 4);
+    const uint64_t shortest = MIN(local->config.checkpoint_ms / 2, local->config.retention_ms / 4);
     return MAX(MIN(shortest, (uint64_t)TICK_MS_MAX), (uint64_t)TICK_MS_MIN);
 }
 

@@ -1,0 +1,324 @@
+#include "store/local/local_fixture.h"
+
+static int set_up(void **state)
+{
+    *state = fixture_new();
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    fixture_free(*state);
+    return 0;
+}
+
+/* Turns the loop until the oldest position kept is above `position`. */
+static void wait_trimmed(struct fixture *fixture, uint64_t position)
+{
+    for (int i = 0; i < 2000 && fixture_stats(fixture).first_position <= position; i++)
+        assert_int_equal(loop_turn(fixture->loop, 10), 0);
+    assert_true(fixture_stats(fixture).first_position > position);
+}
+
+/* Appends `count` messages of 100 kB to queue 5; their first bytes are their number. */
+static void append_big(struct fixture *fixture, uint64_t from, uint64_t count)
+{
+    static char payload[100000];
+    const uint32_t queue_id = 5;
+    const struct message message = {
+        .topic = slice_str("t"), .payload = slice_of(payload, sizeof payload), .topic_id = 1};
+    for (uint64_t i = from; i < from + count; i++) {
+        memcpy(payload, &i, sizeof i);
+        struct fixture_append append = {0};
+        assert_int_equal(fixture_submit(fixture, &append, &message, &queue_id, 1), 0);
+        fixture_wait(fixture, &append.done);
+        assert_int_equal(append.err, 0);
+        assert_int_equal(append.seqs[0], i);
+    }
+}
+
+/* Reads queue 5 from `from` to its end and checks the numbers. */
+static void check_big(struct fixture *fixture, uint64_t from)
+{
+    uint64_t first = 0, next = 0;
+    store_queue_bounds(fixture->store, 5, &first, &next);
+    for (uint64_t seq = from; seq < next;) {
+        struct fixture_read read = {.req = {.queue_id = 5, .from_seq = seq}};
+        assert_int_equal(fixture_read(fixture, &read), 0);
+        assert_true(read.req.entry_count > 0);
+        seq = MAX(seq, first);
+        for (uint16_t i = 0; i < read.req.entry_count; i++, seq++) {
+            uint64_t number = 0;
+            memcpy(&number, read.req.entries[i].message.payload.bytes, sizeof number);
+            assert_int_equal(read.req.entries[i].seq, seq);
+            assert_int_equal(number, seq);
+        }
+        store_release(fixture->store, &read.req);
+    }
+}
+
+static void checkpoint_holds_the_rows(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->config.checkpoint_ms = 10;
+    fixture_open(fixture);
+    assert_int_equal(fixture_put_row(fixture, META_PUT, "a", "1"), 0);
+    assert_int_equal(fixture_put_row(fixture, META_PUT, "b", "2"), 0);
+    fixture_wait_metric(fixture, &fixture->metrics->store_checkpoints, 1);
+    assert_int_equal(fixture_put_row(fixture, META_DELETE, "a", ""), 0);
+    fixture_wait_metric(fixture, &fixture->metrics->store_checkpoints, 2);
+    struct store_stats stats = fixture_stats(fixture);
+    assert_int_equal(stats.applied_position, stats.head_position);
+    fixture_check_rows(fixture, "", "b=2;");
+    fixture_crash(fixture);
+    fixture_open(fixture);
+    fixture_check_rows(fixture, "", "b=2;");
+}
+
+static void lazy_rows_are_synced_before_their_checkpoint(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->config.checkpoint_ms = 10;
+    fixture_open(fixture);
+    const struct meta_op op = {.kind = META_PUT, .key = slice_str("k"), .value = slice_str("v")};
+    struct store_append append = {.ops = &op, .op_count = 1, .level = STORE_LAZY};
+    assert_int_equal(store_append(fixture->store, &append), 0);
+    fixture_wait_metric(fixture, &fixture->metrics->store_checkpoints, 1);
+    assert_true(metric_get(&fixture->metrics->store_syncs) >= 1);
+    fixture_crash(fixture);
+    fixture_open(fixture);
+    fixture_check_rows(fixture, "", "k=v;");
+}
+
+static int take_position(void *data, struct slice key, struct slice value)
+{
+    (void)key;
+    assert_int_equal(value.size, sizeof(uint64_t) + 1);
+    assert_int_equal(value.bytes[sizeof(uint64_t)], 'x');
+    memcpy(data, value.bytes, sizeof(uint64_t));
+    return 0;
+}
+
+static void put_at_holds_the_position(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_open(fixture);
+    struct fixture_append append = {0};
+    const struct message message = {.topic = slice_str("t"), .topic_id = 1};
+    const struct meta_op op = {.kind = META_PUT_AT, .key = slice_str("r"), .value = slice_str("x")};
+    append.req.ops = &op;
+    append.req.op_count = 1;
+    assert_int_equal(fixture_submit(fixture, &append, &message, NULL, 0), 0);
+    fixture_wait(fixture, &append.done);
+    fixture_crash(fixture);
+    fixture_open(fixture);
+    uint64_t position = 0;
+    assert_int_equal(meta_scan(fixture->meta, slice_str("r"), take_position, &position), 0);
+    assert_int_equal(position, append.position);
+}
+
+static void sealed_entries_are_read_back(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->config.seal_entries = 100;
+    fixture->config.tail_bytes = 1;
+    fixture_open(fixture);
+    fixture_append_many(fixture, 5, "m", 0, 300);
+    fixture_append_many(fixture, 6, "n", 0, 200);
+    fixture_wait_metric(fixture, &fixture->metrics->store_seals, 5);
+    fixture_check_queue(fixture, 5, "m", 0, 300);
+    fixture_check_queue(fixture, 6, "n", 0, 200);
+    fixture_crash(fixture);
+    fixture_open(fixture);
+    assert_true(fixture_stats(fixture).index_file_count > 0);
+    fixture_check_queue(fixture, 5, "m", 0, 300);
+    fixture_append_many(fixture, 5, "m", 300, 400);
+    fixture_check_queue(fixture, 5, "m", 0, 400);
+    fixture_check_queue(fixture, 6, "n", 0, 200);
+}
+
+static void many_index_files_become_few(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->config.seal_entries = 10;
+    fixture_open(fixture);
+    fixture_append_many(fixture, 5, "m", 0, 300);
+    fixture_wait_metric(fixture, &fixture->metrics->store_seals, 20);
+    for (int i = 0; i < 500 && fixture_stats(fixture).index_file_count >= 8; i++)
+        assert_int_equal(loop_turn(fixture->loop, 10), 0);
+    assert_true(fixture_stats(fixture).index_file_count < 8);
+    fixture_check_queue(fixture, 5, "m", 0, 300);
+    fixture_crash(fixture);
+    fixture_open(fixture);
+    assert_true(fixture_stats(fixture).index_file_count < 8);
+    fixture_check_queue(fixture, 5, "m", 0, 300);
+    fixture_check_queue(fixture, 1, "m", 0, 300);
+}
+
+/* Flips a bit in the middle of each file of a directory in turn. */
+static void damage_files(const char *dir, const char *sub, const char *suffix)
+{
+    char path[128];
+    (void)snprintf(path, sizeof path, "%s/%s", dir, sub);
+    const int dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    char **names = NULL;
+    uint32_t count = 0;
+    assert_int_equal(scan_names(dir_fd, &names, &count), 0);
+    uint32_t damaged = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (!strstr(names[i], suffix))
+            continue;
+        const int fd = openat(dir_fd, names[i], O_RDWR | O_CLOEXEC);
+        uint8_t byte = 0;
+        assert_int_equal(pread(fd, &byte, 1, 4100), 1);
+        byte ^= 1;
+        assert_int_equal(pwrite(fd, &byte, 1, 4100), 1);
+        (void)close(fd);
+        damaged++;
+    }
+    assert_true(damaged > 0);
+    scan_names_free(names, count);
+    (void)close(dir_fd);
+}
+
+static void a_damaged_index_is_rebuilt(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->config.seal_entries = 100;
+    fixture_open(fixture);
+    fixture_append_many(fixture, 5, "m", 0, 200);
+    fixture_wait_metric(fixture, &fixture->metrics->store_seals, 1);
+    fixture_crash(fixture);
+    damage_files(fixture->dir, "index", ".idx");
+    fixture_open(fixture);
+    fixture_check_queue(fixture, 5, "m", 0, 200);
+    fixture_append_many(fixture, 5, "m", 200, 210);
+    fixture_check_queue(fixture, 5, "m", 0, 210);
+}
+
+static void retention_frees_the_oldest(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->config.retention_bytes = 4 * 1024 * 1024;
+    fixture->config.checkpoint_ms = 20;
+    fixture_open(fixture);
+    append_big(fixture, 0, 60);
+    wait_trimmed(fixture, 4096);
+    append_big(fixture, 60, 20);
+    for (int i = 0; i < 2000 && fixture_stats(fixture).segment_count > 4; i++)
+        assert_int_equal(loop_turn(fixture->loop, 10), 0);
+    uint64_t first = 0, next = 0;
+    store_queue_bounds(fixture->store, 5, &first, &next);
+    assert_true(first > 0 && first < 80);
+    assert_int_equal(next, 80);
+    check_big(fixture, 0);
+    fixture_crash(fixture);
+    fixture_open(fixture);
+    uint64_t first_again = 0;
+    store_queue_bounds(fixture->store, 5, &first_again, &next);
+    assert_true(first_again >= first);
+    assert_int_equal(next, 80);
+    check_big(fixture, 0);
+    struct fixture_read read = {.req = {.position = 4096}};
+    assert_int_equal(fixture_read(fixture, &read), ERR_TRIMMED);
+}
+
+struct owner {
+    uint32_t asked;
+    uint64_t position;
+};
+
+static void on_trim(void *data, uint64_t position)
+{
+    struct owner *owner = data;
+    owner->asked++;
+    owner->position = position;
+}
+
+static void nothing_is_freed_before_the_owner_agrees(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->config.retention_bytes = 3 * 1024 * 1024;
+    fixture->config.checkpoint_ms = 20;
+    fixture_open(fixture);
+    struct owner owner = {0};
+    const struct store_watcher watcher = {.on_trim = on_trim, .data = &owner};
+    fixture->store->ops->watch(fixture->store, &watcher);
+    append_big(fixture, 0, 50);
+    for (int i = 0; i < 2000 && owner.asked == 0; i++)
+        assert_int_equal(loop_turn(fixture->loop, 10), 0);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(loop_turn(fixture->loop, 5), 0);
+    assert_int_equal(owner.asked, 1);
+    assert_true(fixture_stats(fixture).first_position < owner.position);
+    const uint64_t position = owner.position;
+    store_trim_go(fixture->store);
+    wait_trimmed(fixture, position - 1);
+    check_big(fixture, 0);
+}
+
+static void old_messages_go_by_time(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->config.retention_ms = 200;
+    fixture_open(fixture);
+    fixture_append_many(fixture, 5, "m", 0, 10);
+    for (int i = 0; i < 1000; i++) {
+        uint64_t first = 0, next = 0;
+        store_queue_bounds(fixture->store, 5, &first, &next);
+        if (first >= 10)
+            break;
+        assert_int_equal(fixture_append(fixture, "t/b", "later", 1, 0, NULL), 0);
+        assert_int_equal(loop_turn(fixture->loop, 10), 0);
+    }
+    fixture_check_queue(fixture, 5, "m", 10, 10);
+    fixture_append_many(fixture, 5, "m", 10, 12);
+    fixture_crash(fixture);
+    fixture->config.retention_ms = 1000000;
+    fixture_open(fixture);
+    fixture_check_queue(fixture, 5, "m", 10, 12);
+}
+
+static void a_dropped_queue_stays_away(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->config.seal_entries = 50;
+    fixture->config.checkpoint_ms = 10;
+    fixture_open(fixture);
+    fixture_append_many(fixture, 5, "m", 0, 100);
+    fixture_append_many(fixture, 6, "n", 0, 10);
+    fixture_wait_metric(fixture, &fixture->metrics->store_seals, 1);
+    store_queue_drop(fixture->store, 5);
+    uint64_t first = 1, next = 1;
+    store_queue_bounds(fixture->store, 5, &first, &next);
+    assert_int_equal(first + next, 0);
+    fixture_append_many(fixture, 6, "n", 10, 20);
+    fixture_crash(fixture);
+    fixture_open(fixture);
+    store_queue_bounds(fixture->store, 5, &first, &next);
+    assert_int_equal(first + next, 0);
+    fixture_close(fixture);
+    fixture_open(fixture);
+    store_queue_bounds(fixture->store, 5, &first, &next);
+    assert_int_equal(first + next, 0);
+    fixture_check_queue(fixture, 6, "n", 0, 20);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(checkpoint_holds_the_rows, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(lazy_rows_are_synced_before_their_checkpoint, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(put_at_holds_the_position, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(sealed_entries_are_read_back, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(many_index_files_become_few, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_damaged_index_is_rebuilt, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(retention_frees_the_oldest, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(nothing_is_freed_before_the_owner_agrees, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(old_messages_go_by_time, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_dropped_queue_stays_away, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
