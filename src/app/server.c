@@ -20,6 +20,12 @@ static uint64_t wall_ms(void *clock_data)
     return loop_wall_ms(clock_data);
 }
 
+static bool is_store_pressed(void *data)
+{
+    const struct server *server = data;
+    return store_pressure(server->store);
+}
+
 static void on_store_drained(void *data)
 {
     struct server *server = data;
@@ -115,6 +121,8 @@ static int start_proxy(struct server *server, struct errmsg *reterr)
         .auth = server->auth,
         .log = server->log,
         .metrics = server->metrics,
+        .pressed = is_store_pressed,
+        .pressed_data = server,
     };
     int err = proxy_new(&proxy, &deps, &server->proxy, reterr);
     for (size_t i = 0; i < server->config.listeners.count && err == 0; i++) {

@@ -298,6 +298,32 @@ static void keep_alive_waits_while_paused(void **state)
     bench_close(&bench);
 }
 
+static bool is_pressed(void *data)
+{
+    return *(bool *)data;
+}
+
+/* What the store says is asked after each read; what came before the answer is still taken. */
+static void a_store_under_pressure_holds_publishers(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_open(&bench, NULL);
+    bool pressed = true;
+    bench.proxy->deps.pressed = is_pressed;
+    bench.proxy->deps.pressed_data = &pressed;
+    bench_connect(&bench, MQTT_V311);
+    SEND(&bench, 0x30, 3, 0, 1, 't', 0x30, 3, 0, 1, 't');
+    assert_int_equal(core.publishes, 2);
+    SEND(&bench, 0x30, 3, 0, 1, 't', 0x30, 3, 0, 1, 't');
+    assert_int_equal(core.publishes, 2);
+    pressed = false;
+    proxy_pause(bench.proxy, false);
+    bench_turn(&bench);
+    assert_int_equal(core.publishes, 4);
+    bench_close(&bench);
+}
+
 static void connect_must_come_in_time(void **state)
 {
     (void)state;
@@ -498,6 +524,7 @@ int main(void)
         cmocka_unit_test(authentication_methods_are_refused),
         cmocka_unit_test(keep_alive_is_one_and_a_half),
         cmocka_unit_test(keep_alive_waits_while_paused),
+        cmocka_unit_test(a_store_under_pressure_holds_publishers),
         cmocka_unit_test(connect_must_come_in_time),
         cmocka_unit_test(disconnect_is_passed_on),
         cmocka_unit_test(a_lost_connection_is_reported_once),

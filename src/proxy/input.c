@@ -114,11 +114,9 @@ static void dispatch(struct conn *conn, const struct frame_head *head, struct sl
 
 /* Decodes packets while the conn takes them. Returns the bytes used; sets input.wanted and .held.
  */
-static uint32_t decode(struct conn *conn, const uint8_t *bytes, uint32_t size)
+static uint32_t decode_packets(struct conn *conn, const uint8_t *bytes, uint32_t size)
 {
     struct proxy *proxy = conn->proxy;
-    const struct proxy_deps *deps = &proxy->deps;
-    const int64_t publishes = proxy->counts.publish_received;
     uint32_t used = 0;
     conn->input.wanted = 0;
     conn->input.held = false;
@@ -148,6 +146,19 @@ static uint32_t decode(struct conn *conn, const uint8_t *bytes, uint32_t size)
             conn_hold(conn, HOLD_OUTPUT);
     }
     conn->input.held = used < size;
+    return used;
+}
+
+/* The same, and then looks whether the store can keep up with what came. */
+static uint32_t decode(struct conn *conn, const uint8_t *bytes, uint32_t size)
+{
+    struct proxy *proxy = conn->proxy;
+    const struct proxy_deps *deps = &proxy->deps;
+    const int64_t before = proxy->counts.publish_received;
+    const uint32_t used = decode_packets(conn, bytes, size);
+    if (proxy->counts.publish_received != before && deps->pressed &&
+        deps->pressed(deps->pressed_data))
+        proxy_pause(proxy, true);
     return used;
 }
 

@@ -6,6 +6,9 @@
 /* Small packets beyond their props. */
 enum { PACKET_ROOM = 64 };
 
+/* QoS 0 may fill this many times the output limit that applies to the others. */
+enum { QOS0_ROOM = 32 };
+
 /* Room for a packet of at most `size` bytes, or bytes == NULL: the conn fails. */
 static struct enc_room reserve(struct conn *conn, uint32_t size)
 {
@@ -191,7 +194,9 @@ static int on_deliver(struct link *link, const struct delivery *delivery)
     const uint64_t size = enc_publish_size(&publish);
     if (size > (conn->packet_max > 0 ? conn->packet_max : FRAME_PACKET_MAX))
         return ERR_FULL; /* [MQTT5-3.1.2-24] */
-    if (conn->out.size > 0 && conn->out.size + size > proxy_output_max(proxy))
+    /* QoS 0 cannot wait in a queue: it gets more room before it is dropped. */
+    const uint64_t output_max = proxy_output_max(proxy) * (delivery->qos == 0 ? QOS0_ROOM : 1);
+    if (conn->out.size > 0 && conn->out.size + size > output_max)
         return wait_for_room(conn);
     if (!budget_has(&proxy->budget, size)) {
         if (conn->out.size == 0)
