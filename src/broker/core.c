@@ -105,6 +105,15 @@ int core_write(struct broker *broker, uint8_t level, core_write_fn *done, void *
     return err;
 }
 
+void core_write_lazy(struct broker *broker)
+{
+    if (broker->txn.count == 0)
+        return;
+    const int err = core_write(broker, STORE_LAZY, NULL, NULL);
+    if (err < 0)
+        log_write(broker->deps.log, LOG_WARN, "store", "rows were not written: %s", err_text(err));
+}
+
 /* A reservation that was lost with a failed write is made again by the next who needs a number. */
 static void numbers_written(struct broker *broker, void *data, int err)
 {

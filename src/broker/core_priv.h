@@ -235,6 +235,9 @@ typedef void core_write_fn(struct broker *broker, void *data, int err);
 /* Submits what broker->txn holds, and clears it. done: may be NULL; runs later, never inside the
  * call. Returns 0 or what store_append returned (then done will not run). */
 MUST_CHECK int core_write(struct broker *broker, uint8_t level, core_write_fn *done, void *data);
+/* The same for rows nobody waits for, if there are any: when the store takes none, the old ones
+ * stand, and what they leave behind is swept at the next start. */
+void core_write_lazy(struct broker *broker);
 uint64_t core_now_ms(const struct broker *broker); /* monotonic */
 uint64_t core_wall_ms(const struct broker *broker);
 /* A number never used before; 0 when the store takes no writes. */
@@ -450,9 +453,8 @@ void session_free(struct session *session); /* memory only */
  * (which must be empty), frees it. The caller submits the transaction when it has something in it.
  */
 void session_discard(struct session *session);
-/* Writes its row. Returns as core_write. */
-MUST_CHECK int session_write(struct session *session, uint8_t level, core_write_fn *done,
-                             void *data);
+/* Writes its row; when the store takes none, the old one stands. */
+void session_write(struct session *session, uint8_t level);
 /* The link is gone: subs detach, timers start. */
 void session_offline(struct session *session, bool publish_will);
 void session_start_expiry(struct session *session, uint64_t elapsed_ms);

@@ -121,7 +121,6 @@ static enum deliver_result sent(struct session *session, int err)
         metric_add(&metrics->messages_too_large, 1);
         return DELIVER_SKIPPED;
     }
-    metric_add(&metrics->publish_sent, 1);
     return DELIVER_DONE;
 }
 
@@ -248,8 +247,7 @@ static bool deliver_live_qos0(struct sub *sub, const struct store_entry *entry)
     };
     for (uint8_t i = 0; i < gather.id_count; i++)
         delivery.subscription_ids[i] = gather.ids[i];
-    const int err =
-        session->blocked ? ERR_AGAIN : session->link->ops->publish(session->link, &delivery);
+    const int err = session->link->ops->publish(session->link, &delivery);
     if (sent(session, err) == DELIVER_BLOCKED)
         metric_add(&session->broker->deps.metrics->publish_qos0_dropped, 1);
     return true;
@@ -343,8 +341,7 @@ uint32_t deliver_qos0(struct broker *broker, const struct message *message)
         return count;
     const struct delivery delivery = {.message = message,
                                       .expiry_s = expiry_left_s(broker, message)};
-    const int err =
-        session->blocked ? ERR_AGAIN : session->link->ops->publish(session->link, &delivery);
+    const int err = session->link->ops->publish(session->link, &delivery);
     if (sent(session, err) == DELIVER_BLOCKED)
         metric_add(&broker->deps.metrics->publish_qos0_dropped, 1);
     return count + 1;

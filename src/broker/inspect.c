@@ -169,7 +169,7 @@ static void topic_drop_retained(struct broker *broker, struct slice name)
         after = core_copy(found);
         retained_drop(broker, after);
         if (broker->txn.count >= DELETE_OPS_MAX)
-            (void)core_write(broker, STORE_LAZY, NULL, NULL);
+            core_write_lazy(broker);
     }
     core_free(&after);
     mem_free(text);
@@ -218,8 +218,7 @@ void inspect_topic_delete(struct broker *broker, struct slice name, bool force,
     }
     const struct slice kept = core_copy(topic->name);
     topic_drop_retained(broker, kept);
-    if (broker->txn.count > 0)
-        (void)core_write(broker, STORE_LAZY, NULL, NULL);
+    core_write_lazy(broker);
     topic_skip_backlog(broker, kept);
     store_queue_drop(broker->deps.store, topic->id);
     topic_remove(broker, topic);

@@ -355,7 +355,6 @@ void link_publish(struct link *link, const struct packet_publish *packet, struct
     if (!session || session->opening)
         return;
     struct broker *broker = session->broker;
-    metric_add(&broker->deps.metrics->publish_received, 1);
     if (packet->qos == 2 && publish_repeated(session, link, packet->packet_id))
         return;
     if (packet->qos > 0 && session->publish_pending >= broker->config.receive_max) {

@@ -135,8 +135,7 @@ static bool sub_drained(struct sub *sub)
         return false;
     struct broker *broker = sub->session->broker;
     sub_remove(sub);
-    if (broker->txn.count > 0)
-        (void)core_write(broker, STORE_LAZY, NULL, NULL);
+    core_write_lazy(broker);
     return true;
 }
 

@@ -557,7 +557,7 @@ int recover_all(struct broker *broker, struct errmsg *reterr)
     broker->txn = recovery.sweep;
     if (err == 0 && broker->txn.count > UINT16_MAX)
         broker->txn.count = SWEEP_OPS_MAX; /* the rest is swept at later starts */
-    if (err == 0 && broker->txn.count > 0)
-        (void)core_write(broker, STORE_LAZY, NULL, NULL);
+    if (err == 0)
+        core_write_lazy(broker);
     return err;
 }

@@ -157,7 +157,7 @@ static void job_finish(struct retained_job *job)
     sub->flags &= (uint8_t)~SUB_RETAIN_PENDING;
     if (session->durable) {
         row_put_sub(&broker->txn, sub);
-        (void)core_write(broker, STORE_LAZY, NULL, NULL);
+        core_write_lazy(broker);
     }
 }
 
@@ -202,8 +202,7 @@ static bool job_step(struct retained_job *job, bool *ret_over)
     if (retained->expires_ms <= core_wall_ms(broker)) {
         job_advance(job, topic);
         retained_drop(broker, job->after);
-        if (broker->txn.count > 0)
-            (void)core_write(broker, STORE_LAZY, NULL, NULL);
+        core_write_lazy(broker);
         return true;
     }
     job->blocked = false;

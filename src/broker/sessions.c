@@ -39,8 +39,7 @@ static void expiry_due(struct timer *timer)
     ASSERT(!session->link);
     metric_add(&broker->deps.metrics->sessions_expired, 1);
     session_discard(session);
-    if (broker->txn.count > 0)
-        (void)core_write(broker, STORE_LAZY, NULL, NULL);
+    core_write_lazy(broker);
 }
 
 static void will_timer_due(struct timer *timer)
@@ -130,14 +129,13 @@ void session_free(struct session *session)
     mem_free(session);
 }
 
-int session_write(struct session *session, uint8_t level, core_write_fn *done, void *data)
+void session_write(struct session *session, uint8_t level)
 {
     struct broker *broker = session->broker;
     row_put_session(&broker->txn, session);
-    const int err = core_write(broker, level, done, data);
+    const int err = core_write(broker, level, NULL, NULL);
     if (err == 0)
         session->has_row = true;
-    return err;
 }
 
 /* Rows beyond what one record takes go ahead in records of their own: they belong to nobody once
@@ -145,7 +143,7 @@ int session_write(struct session *session, uint8_t level, core_write_fn *done, v
 static void discard_overflow(struct broker *broker)
 {
     if (broker->txn.count >= DISCARD_OPS_MAX)
-        (void)core_write(broker, STORE_LAZY, NULL, NULL);
+        core_write_lazy(broker);
 }
 
 static void discard_rows(struct session *session)
@@ -228,12 +226,11 @@ void session_offline(struct session *session, bool publish_will)
     }
     if (session->expiry_s == 0 && !(broker->draining && session->will)) {
         session_discard(session);
-        if (broker->txn.count > 0)
-            (void)core_write(broker, STORE_LAZY, NULL, NULL);
+        core_write_lazy(broker);
         return;
     }
     if (session->has_row)
-        (void)session_write(session, publish_will ? STORE_LAZY : STORE_SYNC, NULL, NULL);
+        session_write(session, publish_will ? STORE_LAZY : STORE_SYNC);
     session_start_expiry(session, 0);
 }
 
