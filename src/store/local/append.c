@@ -316,6 +316,15 @@ void append_fail_all(struct local *local, int err)
     }
 }
 
+/* The first attempt soon, for what passes by itself; then less and less often. */
+static void retry_later(struct local *local)
+{
+    if (local->closing)
+        return;
+    timer_start(loop_timers(local->loop), &local->reopen_timer, local->reopen_delay_ms);
+    local->reopen_delay_ms = MIN(local->reopen_delay_ms * 2, LOCAL_REOPEN_MS_MAX);
+}
+
 /* Nothing more goes to the log until a fresh segment works. */
 static void fail(struct local *local, const struct clog_result *result)
 {
@@ -328,8 +337,8 @@ static void fail(struct local *local, const struct clog_result *result)
     timer_stop(loop_timers(local->loop), &local->lazy_timer);
     drop_opening(local);
     tail_cut(&local->tail, local->done_end);
-    if (!local->closing)
-        timer_start(loop_timers(local->loop), &local->reopen_timer, LOCAL_REOPEN_MS);
+    local->reopen_delay_ms = LOCAL_REOPEN_MS_MIN;
+    retry_later(local);
     append_fail_all(local, ERR_UNAVAILABLE);
     tell_writable(local);
 }
@@ -367,7 +376,7 @@ static void on_reopen_due(struct timer *timer)
     }
     if (clog_reopen(local->clog, segment, ranges, count) < 0) {
         (void)segment_unref(segment);
-        timer_start(loop_timers(local->loop), &local->reopen_timer, LOCAL_REOPEN_MS);
+        retry_later(local);
         return;
     }
     local->reopening = true;
@@ -382,8 +391,7 @@ static void on_reopened(struct local *local, const struct clog_result *result)
     if (result->err < 0) {
         (void)snprintf(local->reason, sizeof local->reason, "%s", result->reason);
         (void)segment_unref(segment);
-        if (!local->closing)
-            timer_start(loop_timers(local->loop), &local->reopen_timer, LOCAL_REOPEN_MS);
+        retry_later(local);
         return;
     }
     ASSERT(result->written_end == local->done_end);

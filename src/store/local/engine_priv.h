@@ -27,13 +27,14 @@
 #include "store/local/segment.h"
 #include "store/local/tail.h"
 
-#define LOG_START       4096u /* position of the very first record: never 0 */
-#define LOCAL_LAZY_MS   100u
-#define LOCAL_REOPEN_MS 1000u
-#define LOCAL_LOG_DIR   "log"
-#define LOCAL_INDEX_DIR "index"
-#define LOCAL_META_DIR  "meta"
-#define LOCAL_LOCK_NAME "lock"
+#define LOG_START           4096u /* position of the very first record: never 0 */
+#define LOCAL_LAZY_MS       100u
+#define LOCAL_REOPEN_MS_MIN 50u
+#define LOCAL_REOPEN_MS_MAX 1000u
+#define LOCAL_LOG_DIR       "log"
+#define LOCAL_INDEX_DIR     "index"
+#define LOCAL_META_DIR      "meta"
+#define LOCAL_LOCK_NAME     "lock"
 
 struct read_state;
 
@@ -96,6 +97,7 @@ struct local {
     uint32_t reopen_count; /* attempts made */
     struct segment *reopen_segment;
     struct timer reopen_timer;
+    uint32_t reopen_delay_ms;
     char reason[128];
 
     /* Views of the log. */

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { POOL_COUNT_MAX = 64, POOL_WRITE_SIZE = 1024 * 1024 };
+enum { POOL_COUNT_MAX = 64, POOL_WRITE_SIZE = 256 * 1024 };
 
 struct pool {
     int dir_fd;
@@ -102,14 +102,19 @@ uint32_t pool_count(struct pool *pool)
     return count;
 }
 
+/* In small steps, each synced: a large amount of dirty pages would make the log's own syncs wait.
+ */
 static int write_zeros(int fd, uint64_t size)
 {
     void *zeros = mem_new(POOL_WRITE_SIZE);
     int err = 0;
-    for (uint64_t at = 0; at < size && err == 0; at += POOL_WRITE_SIZE)
+    for (uint64_t at = 0; at < size && err == 0; at += POOL_WRITE_SIZE) {
         err = file_pwrite_all(fd, zeros, MIN(size - at, POOL_WRITE_SIZE), at);
+        if (err == 0)
+            err = file_fdatasync(fd);
+    }
     mem_free(zeros);
-    return err < 0 ? err : file_fdatasync(fd);
+    return err;
 }
 
 int pool_fill(struct pool *pool)

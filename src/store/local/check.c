@@ -1,0 +1,257 @@
+/* `store check`: every file is read whole, nothing is written, and the search goes on behind what
+ * it finds, so that one run shows all damage.
+ */
+#include "base/mem.h"
+#include "io/file.h"
+#include "store/local/engine_priv.h"
+#include "store/local/scan.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+struct check {
+    const char *dir;
+    int dir_fd;
+    local_report_fn *report;
+    void *data;
+    bool damaged;
+    uint64_t log_start, log_end, record_count;
+    struct metadb_state state;
+};
+
+static void say(struct check *check, const char *fmt, ...) PRINTF(2, 3);
+
+static void say(struct check *check, const char *fmt, ...)
+{
+    char line[512];
+    va_list args;
+    va_start(args, fmt);
+    (void)vsnprintf(line, sizeof line, fmt, args);
+    va_end(args);
+    check->report(check->data, line);
+}
+
+static void found(struct check *check, const struct errmsg *what)
+{
+    check->damaged = true;
+    say(check, "%s", what->text);
+}
+
+static int open_sub(const struct check *check, const char *name, struct errmsg *reterr)
+{
+    const int fd = file_openat(check->dir_fd, name, O_RDONLY | O_DIRECTORY, 0);
+    if (fd < 0)
+        errmsg_wrap(reterr, "could not open '%s/%s': %s", check->dir, name, err_text(fd));
+    return fd;
+}
+
+/* --- the log ------------------------------------------------------------------------------- */
+
+static int check_record(void *data, const struct record *record)
+{
+    struct check *check = data;
+    struct slice rest = record->ops;
+    struct meta_op op;
+    uint32_t count = 0;
+    int more = 0;
+    while ((more = record_op_next(&rest, &op)) > 0)
+        count++;
+    check->record_count++;
+    return more < 0 || count != record->header->op_count ? ERR_CORRUPT : 0;
+}
+
+/* Reads a segment up to its successor, which may be NULL. */
+static int check_segment(struct check *check, const struct segment *segment,
+                         const struct segment *next)
+{
+    struct errmsg what = {0};
+    uint64_t end = segment->base;
+    int err = next ? scan_chain(segment, next, &what) : 0;
+    if (err < 0)
+        found(check, &what);
+    what = (struct errmsg){0};
+    err = scan_segment(segment, segment->base, next ? next->base : UINT64_MAX, check_record, check,
+                       &end, &what);
+    if (err == ERR_CORRUPT && !what.text[0]) {
+        char name[SEGMENT_NAME_SIZE];
+        segment_name(segment->number, name);
+        errmsg_wrap(&what, "segment '%s': a record's operations cannot be decoded", name);
+    }
+    check->log_end = end;
+    if (err == ERR_CORRUPT)
+        found(check, &what);
+    return err == ERR_CORRUPT ? 0 : err;
+}
+
+static int check_segments(struct check *check, int log_fd, char **names, uint32_t count,
+                          struct errmsg *reterr)
+{
+    struct segment *before = NULL;
+    uint32_t segments = 0;
+    int err = 0;
+    for (uint32_t i = 0; i < count && err == 0; i++) {
+        if (segment_number(names[i]) == 0)
+            continue;
+        struct errmsg what = {0};
+        struct segment *segment = NULL;
+        err = segment_open(log_fd, names[i], O_RDONLY, &segment, &what);
+        if (err == ERR_CORRUPT) {
+            found(check, &what);
+            err = 0;
+            continue;
+        }
+        if (err < 0) {
+            *reterr = what;
+            break;
+        }
+        if (segments++ == 0)
+            check->log_start = segment->base;
+        if (before)
+            err = check_segment(check, before, segment);
+        (void)segment_unref(before);
+        before = segment;
+    }
+    if (before && err == 0)
+        err = check_segment(check, before, NULL);
+    (void)segment_unref(before);
+    say(check, "log: %" PRIu32 " segments, %" PRIu64 " records, positions %" PRIu64 " to %" PRIu64,
+        segments, check->record_count, check->log_start, check->log_end);
+    return err;
+}
+
+/* Calls `each` with the names in a directory of the store. */
+typedef int check_fn(struct check *check, int fd, char **names, uint32_t count,
+                     struct errmsg *reterr);
+
+static int check_dir(struct check *check, const char *name, check_fn *each, struct errmsg *reterr)
+{
+    const int fd = open_sub(check, name, reterr);
+    if (fd < 0)
+        return fd;
+    char **names = NULL;
+    uint32_t count = 0;
+    int err = scan_names(fd, &names, &count);
+    if (err == 0)
+        err = each(check, fd, names, count, reterr);
+    scan_names_free(names, count);
+    (void)close(fd);
+    return err;
+}
+
+/* --- the index ----------------------------------------------------------------------------- */
+
+static int check_file(struct check *check, int index_fd, const char *name)
+{
+    struct errmsg what = {0};
+    struct sealed_file *file = NULL;
+    int err = sealed_open(index_fd, name, NULL, NULL, &file, &what);
+    if (err == 0) {
+        err = sealed_check(file, &what);
+        if (err < 0)
+            errmsg_wrap(&what, "index file '%s'", name);
+    }
+    if (err == ERR_CORRUPT)
+        found(check, &what);
+    else if (err == 0 && file->end > check->log_end)
+        say(check, "index file '%s' reaches beyond the log", name);
+    check->damaged |= err == 0 && file->end > check->log_end;
+    (void)sealed_unref(file);
+    return err == ERR_CORRUPT ? 0 : err;
+}
+
+static int check_files(struct check *check, int index_fd, char **names, uint32_t count,
+                       struct errmsg *reterr)
+{
+    (void)reterr;
+    uint32_t files = 0;
+    int err = 0;
+    for (uint32_t i = 0; i < count && err == 0; i++) {
+        uint64_t start = 0, end = 0;
+        if (!sealed_name_parse(names[i], &start, &end))
+            continue;
+        files++;
+        err = check_file(check, index_fd, names[i]);
+    }
+    say(check, "index: %" PRIu32 " files", files);
+    return err;
+}
+
+/* --- the metadata -------------------------------------------------------------------------- */
+
+static int check_rows(struct check *check, struct errmsg *reterr)
+{
+    char path[4096];
+    const int size = snprintf(path, sizeof path, "%s/%s", check->dir, LOCAL_META_DIR);
+    if (size < 0 || (size_t)size >= sizeof path)
+        return -ENAMETOOLONG;
+    struct metadb *db = NULL;
+    struct errmsg what = {0};
+    uint64_t count = 0;
+    int err = metadb_open(path, true, &db, &check->state, &what);
+    if (err == 0)
+        err = metadb_check(db, &count, &what);
+    (void)metadb_close(db);
+    if (err == ERR_CORRUPT) {
+        found(check, &what);
+        return 0;
+    }
+    if (err < 0) {
+        *reterr = what;
+        return err;
+    }
+    say(check, "metadata: %" PRIu64 " rows as of position %" PRIu64, count, check->state.applied);
+    if (check->state.applied > MAX(check->log_end, (uint64_t)LOG_START)) {
+        check->damaged = true;
+        say(check, "log: ends at position %" PRIu64 " but was durable up to %" PRIu64,
+            check->log_end, check->state.applied);
+    }
+    if (check->log_start > MAX(check->state.trimmed, (uint64_t)LOG_START)) {
+        check->damaged = true;
+        say(check, "log: begins at position %" PRIu64 " but must begin at %" PRIu64,
+            check->log_start, check->state.trimmed);
+    }
+    return 0;
+}
+
+static int check_all(struct check *check, struct errmsg *reterr)
+{
+    int err = check_dir(check, LOCAL_LOG_DIR, check_segments, reterr);
+    if (err == 0)
+        err = check_dir(check, LOCAL_INDEX_DIR, check_files, reterr);
+    if (err == 0)
+        err = check_rows(check, reterr);
+    if (err < 0)
+        return err;
+    say(check, "%s", check->damaged ? "damage was found" : "all is sound");
+    return check->damaged ? ERR_CORRUPT : 0;
+}
+
+int local_check(const char *dir, local_report_fn *report, void *data, struct errmsg *reterr)
+{
+    struct check check = {.dir = dir, .report = report, .data = data};
+    check.dir_fd = file_openat(AT_FDCWD, dir, O_RDONLY | O_DIRECTORY, 0);
+    if (check.dir_fd < 0) {
+        errmsg_wrap(reterr, "could not open '%s': %s", dir, err_text(check.dir_fd));
+        return check.dir_fd;
+    }
+    int err = 0;
+    const int lock_fd = file_openat(check.dir_fd, LOCAL_LOCK_NAME, O_RDONLY, 0);
+    if (lock_fd < 0) {
+        err = lock_fd;
+        errmsg_wrap(reterr, "'%s' holds no store: %s", dir, err_text(err));
+    } else if (flock(lock_fd, LOCK_SH | LOCK_NB) < 0) {
+        err = -errno;
+        errmsg_wrap(reterr, "'%s' is in use: stop the server first", dir);
+    } else {
+        err = check_all(&check, reterr);
+    }
+    if (lock_fd >= 0)
+        (void)close(lock_fd);
+    (void)close(check.dir_fd);
+    return err;
+}
