@@ -1,7 +1,10 @@
 """Answers that depend on the configuration: topics, rights, passwords, limits, client ids."""
 
+import subprocess
+
 import pytest
 import wire
+from tidemq import BINARY
 from wire import CONNACK, PUBACK, PUBLISH, PUBREC, V5, V31, V311, Peer
 
 NOT_AUTHORIZED = 0x87
@@ -166,9 +169,12 @@ def test_duplicate_client_id_is_rejected(strict, guest, version):
 
 
 @pytest.fixture(name="guarded", scope="module")
-def fixture_guarded(make_server_module):
-    """A server without anonymous access."""
-    return make_server_module(**{"auth.anonymous": False})
+def fixture_guarded(make_server_module, tmp_path_factory):
+    """A server for one user, "known" with the password "right"."""
+    file = tmp_path_factory.mktemp("passwords") / "passwords"
+    command = [BINARY, "password", "set", file, "known"]
+    subprocess.run(command, input="right\n", text=True, check=True, capture_output=True)
+    return make_server_module(**{"auth.anonymous": False, "auth.password_file": file})
 
 
 def test_no_credentials(guarded):
@@ -182,21 +188,40 @@ def test_no_credentials(guarded):
             peer.closed()
 
 
-def test_wrong_credentials(guarded):
-    """A user nobody knows: CONNACK 4 or 5 in 3.x, 0x86 or 0x87 in 5.0, then the end; what follows
-    CONNECT is not processed.
+CREDENTIALS = [("known", "wrong"), ("nobody", "right"), ("known", ""), ("known", None), ("", "")]
 
-    [MQTT3-3.1.4-5] [MQTT5-3.1.4-2] [MQTT5-3.1.4-6]
+
+@pytest.mark.parametrize("user,password", CREDENTIALS)
+def test_wrong_credentials(guarded, user, password):
+    """CONNACK 4 in 3.x, 0x86 in 5.0, then the end; what follows CONNECT is not processed.
+
+    [MQTT3-3.1.4-5] [MQTT5-3.1.4-2] [MQTT5-3.1.4-6] [MQTT5-3.2.2-6]
     """
-    for version, reasons in ((V31, (4, 5)), (V311, (4, 5)), (V5, (0x86, NOT_AUTHORIZED))):
+    for version, reason in ((V31, 4), (V311, 4), (V5, 0x86)):
         with Peer(guarded, version) as peer:
             peer.send(
-                wire.connect(version, "x", user="nobody", password="wrong"),
+                wire.connect(version, "x", user=user, password=password),
                 wire.subscribe(version, 1, "#"),
                 wire.pingreq(),
             )
-            assert peer.expect(CONNACK).reason in reasons
+            peer.expect(CONNACK, reason=reason, session_present=False)
             peer.closed()
+
+
+def test_right_credentials(guarded):
+    """The one user gets in, and packets sent behind CONNECT at once wait for the answer.
+
+    [MQTT3-3.1.2-19] [MQTT3-3.1.2-21] [MQTT5-3.1.2-17] [MQTT5-3.1.2-19] [MQTT5-3.2.0-1]
+    """
+    for version in (V31, V311, V5):
+        with Peer(guarded, version) as peer:
+            peer.send(
+                wire.connect(version, "x", user="known", password="right"),
+                wire.subscribe(version, 1, "a"),
+                wire.pingreq(),
+            )
+            for kind in (CONNACK, wire.SUBACK, wire.PINGRESP):
+                peer.expect(kind)
 
 
 def test_restart_keeps_what_was_acknowledged(make_server, version):

@@ -94,7 +94,7 @@ def test_packets_only_servers_send(joined, version, build):
 
 
 LENGTHS = {
-    "five bytes": b"\xff\xff\xff\xff\x7f",
+    "five bytes": b"\x81\x80\x80\x80\x01",
     "five bytes, zero": b"\x80\x80\x80\x80\x00",
     "zero in two": b"\x80\x00",
     "zero in three": b"\x80\x80\x00",
