@@ -9,7 +9,7 @@
 
 struct banner {
     struct strbuf *out;
-    char client[LISTENER_PATH_MAX + 64]; /* arguments of mosquitto_pub for the first listener */
+    char client[sizeof(struct listener_url) + 64]; /* arguments of mosquitto_pub for the first listener */
 };
 
 /* How a client on this machine reaches a listener. */

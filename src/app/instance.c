@@ -92,7 +92,7 @@ static int parse_instance(char *line, struct instance *instance)
         value_count(space + 1, &instance->created_ms) < 0) {
         return ERR_CORRUPT;
     }
-    (void)snprintf(instance->id, sizeof(instance->id), "%s", line);
+    (void)snprintf(instance->id, sizeof(instance->id), "mqtt-%.12s", line + 5);
     return 0;
 }
 
