@@ -199,7 +199,10 @@ static void flush(struct conn *conn)
         proxy->counts.bytes_sent += n;
         if (n > 0 && (conn->holds & HOLD_OUTPUT))
             conn->heard_ms = timer_set_now_ms(proxy->timers); /* reading is a sign of life */
-        if (!conn->core_waits || conn->out.size > low || conn->state != CONN_OPEN)
+        if (conn->out.size > low)
+            break;
+        conn->answers = 0;
+        if (!conn->core_waits || conn->state != CONN_OPEN)
             break;
         conn->core_waits = false;
         link_writable(&conn->link);
@@ -210,7 +213,7 @@ static void flush(struct conn *conn)
 static void review_holds(struct conn *conn)
 {
     const struct proxy_config *config = &conn->proxy->config;
-    if ((conn->holds & HOLD_OUTPUT) && conn->out.size <= proxy_output_max(conn->proxy) / 2)
+    if ((conn->holds & HOLD_OUTPUT) && conn->answers == 0)
         conn->holds &= (uint8_t)~HOLD_OUTPUT;
     if ((conn->holds & HOLD_RECEIVE) && conn->state == CONN_OPEN &&
         link_publish_pending(&conn->link) < config->receive_max)

@@ -86,6 +86,7 @@ struct conn {
 
     struct input input;
     struct outbuf out;
+    uint64_t answers; /* bytes of `out` that the client itself caused, since it was nearly empty */
     struct alias_table alias_in, alias_out;
     struct auth_call *auth_call; /* with AUTH, until answered */
     struct slice connect_body;   /* with AUTH: a copy, owned, as is link.username */

@@ -142,7 +142,7 @@ static uint32_t decode_packets(struct conn *conn, const uint8_t *bytes, uint32_t
         proxy->counts.packets_received++;
         dispatch(conn, &head, slice_of(bytes + used + head.head_size, head.remaining_size));
         used += total;
-        if (conn->out.size > proxy_output_max(proxy))
+        if (conn->answers > proxy_output_max(proxy))
             conn_hold(conn, HOLD_OUTPUT);
     }
     conn->input.held = used < size;

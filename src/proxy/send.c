@@ -27,6 +27,7 @@ static void commit(struct conn *conn, int size)
 {
     ASSERT(size > 0);
     outbuf_commit(&conn->out, (uint32_t)size);
+    conn->answers += (uint64_t)size;
     conn->proxy->counts.packets_sent++;
     conn_schedule(conn);
 }
@@ -46,17 +47,18 @@ static bool is_open(const struct conn *conn)
 /* --- CONNACK ------------------------------------------------------------------------------------
  */
 
-static void put_connack(struct conn *conn, bool session_present, uint8_t reason,
+/* false: it could not be sent, for want of memory or because it exceeds the client's Maximum Packet
+ * Size. */
+static bool put_connack(struct conn *conn, bool session_present, uint8_t reason,
                         const struct props *props)
 {
     const struct enc_room room = reserve(conn, PACKET_ROOM + props_size(props, UINT64_MAX));
     if (!room.bytes)
-        return;
+        return false;
     const int size = enc_connack(&room, session_present, reason, props);
     if (size > 0)
         commit(conn, size);
-    else if (reason == REASON_SUCCESS) /* it does not fit in the client's Maximum Packet Size */
-        conn_fail_later(conn, REASON_PACKET_TOO_LARGE);
+    return size > 0;
 }
 
 static void log_refusal(const struct conn *conn, uint8_t reason, const char *text)
@@ -71,7 +73,7 @@ void send_refusal(struct conn *conn, uint8_t reason, const char *reason_string)
     set_reason_string(conn, &props, reason_string);
     metric_add(&conn->proxy->deps.metrics->connects_refused, 1); /* the core counts its own */
     log_refusal(conn, reason, reason_string);
-    put_connack(conn, false, reason, &props);
+    (void)put_connack(conn, false, reason, &props);
     conn_close(conn);
 }
 
@@ -108,15 +110,17 @@ static void on_connack(struct link *link, const struct connack *connack)
     if (connack->reason != REASON_SUCCESS) { /* [MQTT3-3.2.2-5] [MQTT5-3.2.2-7] */
         conn->linked = false;
         log_refusal(conn, connack->reason, connack->reason_string);
-        put_connack(conn, false, connack->reason, &props);
+        (void)put_connack(conn, false, connack->reason, &props);
         conn_close(conn);
         return;
     }
     if (link->version >= MQTT_V5)
         set_capabilities(conn, connack, &props);
     conn->keep_alive_s = connack->keep_alive_s;
-    conn_open(conn);
-    put_connack(conn, connack->session_present, REASON_SUCCESS, &props);
+    if (put_connack(conn, connack->session_present, REASON_SUCCESS, &props))
+        conn_open(conn);
+    else
+        conn_fail_later(conn, REASON_PACKET_TOO_LARGE); /* without a word: [MQTT5-3.14.0-1] */
 }
 
 /* --- PUBLISH ------------------------------------------------------------------------------------

@@ -71,6 +71,19 @@ static void the_clients_maximum_packet_size_counts(void **state)
     bench_close(&bench);
 }
 
+/* Not even CONNACK fits: nothing may be sent instead. [MQTT5-3.14.0-1] */
+static void a_client_too_small_for_connack(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_open(&bench, NULL);
+    (void)bench_client(&bench);
+    SEND(&bench, 0x10, 19, 0, 4, 'M', 'Q', 'T', 'T', 5, 2, 0, 60, 5, 0x27, 0, 0, 0, 7, 0, 1, 'c');
+    EXPECT_END(&bench);
+    assert_int_equal(core.losts, 1);
+    bench_close(&bench);
+}
+
 /* The first topics get aliases, as many as the client allows. [MQTT5-3.1.2-26] [MQTT5-3.1.2-27]
  * [MQTT5-3.3.2-11] */
 static void aliases_out(void **state)
@@ -191,7 +204,7 @@ static void large_payloads_are_referenced(void **state)
 static void a_slow_reader_holds_back_the_core(void **state)
 {
     (void)state;
-    enum { SIZE = 1000, PACKET = SIZE + 6 };
+    enum { SIZE = 1000, PACKET = SIZE + 8 };
     struct bench bench;
     bench_open(&bench, NULL);
     bench_connect(&bench, MQTT_V311);
@@ -201,7 +214,7 @@ static void a_slow_reader_holds_back_the_core(void **state)
     for (; sent < 10000; sent++) {
         memset(payload, (int)(sent & 0xff), sizeof payload);
         const struct message message = message_of("t", payload, sizeof payload);
-        err = deliver(&message, 0, 0);
+        err = deliver(&message, 1, 1);
         if (err != 0)
             break;
         if (sent % 50 == 0)
@@ -255,7 +268,7 @@ static void a_client_that_never_reads_is_not_read(void **state)
     }
     assert_true(sent > bench.proxy->config.output_max);
     assert_true(bench.conn->holds & HOLD_OUTPUT);
-    assert_true(bench.conn->out.size <= bench.proxy->config.output_max + INPUT_SCRATCH_SIZE);
+    assert_true(bench.conn->out.size <= 2 * bench.proxy->config.output_max + INPUT_SCRATCH_SIZE);
     /* It reads at last, and gets an answer to each. */
     uint64_t got = 0;
     while (got < (sent & ~1ull)) {
@@ -280,7 +293,7 @@ static void close_comes_behind_the_output(void **state)
     uint8_t payload[2000] = {0};
     const struct message message = message_of("t", payload, sizeof payload);
     uint32_t sent = 0;
-    while (deliver(&message, 0, 0) == 0) {
+    while (deliver(&message, 1, 1) == 0) {
         sent++;
         bench_turn(&bench);
     }
@@ -296,8 +309,32 @@ static void close_comes_behind_the_output(void **state)
         memcpy(last, bytes + n - 3, 3);
         got += (uint64_t)n;
     }
-    assert_int_equal(got, sent * (2000 + 7) + 3);
+    assert_int_equal(got, sent * (2000 + 9) + 3);
     assert_memory_equal(last, ((uint8_t[]){0xe0, 1, 0x8e}), 3);
+    bench_close(&bench);
+}
+
+/* QoS 0, which no queue keeps, may fill more; a client that is slow to read is still listened to.
+ */
+static void qos0_gets_more_room(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_open(&bench, NULL);
+    bench_connect(&bench, MQTT_V311);
+    uint8_t payload[3000] = {0};
+    const struct message message = message_of("t", payload, sizeof payload);
+    while (deliver(&message, 1, 1) == 0)
+        continue;
+    assert_true(bench.conn->out.size <= bench.proxy->config.output_max);
+    while (deliver(&message, 0, 0) == 0)
+        continue;
+    assert_true(bench.conn->out.size > 8 * bench.proxy->config.output_max);
+    assert_true(bench.conn->out.size <= 32 * bench.proxy->config.output_max);
+    bench_turn(&bench);
+    SEND(&bench, 0x40, 2, 0, 1, 0x40, 2, 0, 2);
+    SEND(&bench, 0x40, 2, 0, 3);
+    assert_int_equal(core.acks_in, 3);
     bench_close(&bench);
 }
 
@@ -355,9 +392,9 @@ static void output_shrinks_when_memory_is_short(void **state)
     uint8_t payload[3000] = {0};
     const struct message message = message_of("t", payload, sizeof payload);
     uint32_t sent = 0;
-    while (deliver(&message, 0, 0) == 0)
+    while (deliver(&message, 1, 1) == 0)
         sent++;
-    assert_int_equal(sent, 256 * 1024 / 16 / 3006);
+    assert_int_equal(sent, 256 * 1024 / 16 / 3008);
     budget_give(&bench.proxy->budget, half);
     bench_close(&bench);
 }
@@ -367,6 +404,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(publish_is_encoded_per_version),
         cmocka_unit_test(the_clients_maximum_packet_size_counts),
+        cmocka_unit_test(a_client_too_small_for_connack),
         cmocka_unit_test(aliases_out),
         cmocka_unit_test(reason_strings_can_be_declined),
         cmocka_unit_test(acks_are_encoded),
@@ -375,6 +413,7 @@ int main(void)
         cmocka_unit_test(a_slow_reader_holds_back_the_core),
         cmocka_unit_test(a_client_that_never_reads_is_not_read),
         cmocka_unit_test(close_comes_behind_the_output),
+        cmocka_unit_test(qos0_gets_more_room),
         cmocka_unit_test(one_write_per_iteration),
         cmocka_unit_test(deliveries_keep_to_the_budget),
         cmocka_unit_test(output_shrinks_when_memory_is_short),

@@ -114,7 +114,7 @@ uint8_t link_disconnect(struct link *link, uint8_t reason, bool has_expiry, uint
 
 void link_lost(struct link *link, uint8_t reason)
 {
-    assert_ptr_equal(link, core.link);
+    ASSERT(link == core.link);
     core.losts++;
     core.lost_reason = reason;
 }
@@ -149,17 +149,17 @@ static inline void bench_open(struct bench *bench, const struct proxy_config *co
 {
     core = (struct core){0};
     *bench = (struct bench){.now_ms = 1000, .fd = -1};
-    assert_int_equal(loop_new(&bench->loop, NULL), 0);
+    ASSERT(loop_new(&bench->loop, NULL) == 0);
     bench->clock = timer_set_new(bench->now_ms);
     bench->metrics = metrics_new();
     const struct auth_config auth = {.anonymous = true};
     const struct auth_deps auth_deps = {0};
-    assert_int_equal(auth_new(&auth, &auth_deps, &bench->auth, NULL), 0);
+    ASSERT(auth_new(&auth, &auth_deps, &bench->auth, NULL) == 0);
     const struct proxy_deps deps = {
         .loop = bench->loop, .auth = bench->auth, .metrics = bench->metrics};
     struct proxy_config usual;
     proxy_config_default(&usual);
-    assert_int_equal(proxy_new(config ? config : &usual, &deps, &bench->proxy, NULL), 0);
+    ASSERT(proxy_new(config ? config : &usual, &deps, &bench->proxy, NULL) == 0);
     bench->proxy->timers = bench->clock;
 }
 
@@ -167,7 +167,7 @@ static inline void bench_open(struct bench *bench, const struct proxy_config *co
 static inline int bench_client(struct bench *bench)
 {
     int pair[2];
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+    ASSERT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0);
     bench->fd = pair[0];
     bench->conn = proxy_adopt(bench->proxy, tcp_new(bench->loop, pair[1]), "test");
     return pair[0];
@@ -176,7 +176,7 @@ static inline int bench_client(struct bench *bench)
 static inline void bench_turn(struct bench *bench)
 {
     for (int i = 0; i < 4; i++)
-        assert_int_equal(loop_turn(bench->loop, 0), 0);
+        ASSERT(loop_turn(bench->loop, 0) == 0);
 }
 
 static inline void bench_advance(struct bench *bench, uint64_t ms)
@@ -188,7 +188,7 @@ static inline void bench_advance(struct bench *bench, uint64_t ms)
 
 static inline void bench_send(struct bench *bench, const void *bytes, size_t size)
 {
-    assert_int_equal(write(bench->fd, bytes, size), size);
+    ASSERT(send(bench->fd, bytes, size, MSG_NOSIGNAL) == (ssize_t)size);
     bench_turn(bench);
 }
 
@@ -196,7 +196,7 @@ static inline void bench_send(struct bench *bench, const void *bytes, size_t siz
 static inline void bench_send_all(struct bench *bench, const uint8_t *bytes, size_t size)
 {
     while (size > 0) {
-        const ssize_t n = write(bench->fd, bytes, size);
+        const ssize_t n = send(bench->fd, bytes, size, MSG_NOSIGNAL);
         if (n > 0) {
             bytes += n;
             size -= (size_t)n;
@@ -243,18 +243,18 @@ static inline void bench_connect(struct bench *bench, uint8_t version)
     else
         SEND(bench, CONNECT_311);
     const ssize_t n = bench_receive(bench, answer, sizeof answer);
-    assert_true(n >= 4);
-    assert_int_equal(answer[0], 0x20);
-    assert_int_equal(answer[3], 0);
-    assert_int_equal(bench->conn->state, CONN_OPEN);
+    ASSERT(n >= 4);
+    ASSERT(answer[0] == 0x20);
+    ASSERT(answer[3] == 0);
+    ASSERT(bench->conn->state == CONN_OPEN);
 }
 
 static inline void bench_close(struct bench *bench)
 {
     bench->proxy = proxy_free(bench->proxy);
-    assert_int_equal(metric_get(&bench->metrics->memory_used),
-                     0); /* all that was taken was given back */
-    assert_int_equal(metric_get(&bench->metrics->connections), 0);
+    /* All that was taken was given back. */
+    ASSERT(metric_get(&bench->metrics->memory_used) == 0);
+    ASSERT(metric_get(&bench->metrics->connections) == 0);
     (void)auth_free(bench->auth);
     (void)timer_set_free(bench->clock);
     (void)metrics_free(bench->metrics);
