@@ -193,6 +193,7 @@ static void broker_init_tables(struct broker *broker)
     list_init(&broker->session_list);
     list_init(&broker->dirty_cursors);
     list_init(&broker->finished);
+    list_init(&broker->retained_waiting);
     broker->trie = trie_new(65536);
     broker->retained = retained_new();
     broker->queue_ids = mem_new(FILTER_MATCH_MAX * sizeof *broker->queue_ids);

@@ -144,8 +144,10 @@ struct will {
 struct retained_job {
     struct list node;
     struct sub *sub;
-    struct slice after; /* owned: the topic done last */
-    struct slice next;  /* owned: the topic being read */
+    struct slice after;    /* owned: the topic done last */
+    struct slice next;     /* owned: the topic being read */
+    struct list wait_node; /* broker->retained_waiting */
+    uint64_t wait_for;     /* publishes with RETAIN that came before, see retained_storing */
     struct reader *reader;
     uint16_t held_by; /* packet ID of the SUBSCRIBE whose SUBACK must go first, or 0 */
     bool blocked;     /* the read just made could not be sent */
@@ -167,11 +169,12 @@ struct session {
     struct cursor direct; /* retained messages in flight; its queue number is 0 */
     struct list *resend;  /* in flight: where entries that are unsent begin, or NULL */
     struct reader *resend_reader;
-    struct pidmap outbound; /* struct inflight */
-    struct pidmap inbound;  /* QoS 2: struct publish while pending, or INBOUND_x */
-    struct list publishing; /* struct publish of the present link */
-    uint32_t publish_pending;
-    struct sub *p2p; /* its own queue, or NULL */
+    struct pidmap outbound;   /* struct inflight */
+    struct pidmap inbound;    /* QoS 2: struct publish while pending, or INBOUND_x */
+    struct list publishing;   /* struct publish of the present link */
+    uint32_t publish_pending; /* QoS 1 and 2 from the client without their last answer */
+    uint32_t storing;         /* of them, those that wait for the store */
+    struct sub *p2p;          /* its own queue, or NULL */
     struct will *will;
     struct timer expiry_timer, will_timer, retry_timer;
     struct deferred pump;    /* once per turn of the loop */
@@ -202,6 +205,8 @@ struct broker {
     uint64_t sub_count;
     struct retained_index *retained;
     uint64_t retained_bytes;
+    uint64_t retained_submitted, retained_finished; /* publishes with RETAIN, ever */
+    struct list retained_waiting; /* jobs for which one of them is still under way */
 
     struct hashmap sessions;
     struct hashmap sessions_by_number;

@@ -168,7 +168,10 @@ enum deliver_result deliver_entry(struct sub *sub, struct cursor *cursor,
     };
     for (uint8_t i = 0; i < gather.id_count; i++)
         delivery.subscription_ids[i] = gather.ids[i];
-    ASSERT(delivery.qos > 0);
+    if (delivery.qos == 0) { /* only to a member of a group that was granted no more */
+        ASSERT(sub->group);
+        return sent(session, session->link->ops->publish(session->link, &delivery));
+    }
     struct inflight *inflight = inflight_new(session, cursor, entry);
     inflight->qos = delivery.qos;
     inflight->retain = delivery.retain;

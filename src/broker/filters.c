@@ -88,7 +88,8 @@ void filter_tidy(struct broker *broker, struct filter *filter)
     if (filter->queue_id && filter->queue_sub_count == 0) {
         hashmap_remove(&broker->filters_by_queue, &filter->by_queue);
         metric_add(&broker->deps.metrics->queues, -1);
-        store_queue_drop(broker->deps.store, filter->queue_id);
+        if (!broker->closing) /* then the store is closed already */
+            store_queue_drop(broker->deps.store, filter->queue_id);
         filter->queue_id = 0;
     }
     if (filter->sub_count > 0)

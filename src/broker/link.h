@@ -106,5 +106,5 @@ MUST_CHECK uint8_t link_disconnect(struct link *link, uint8_t reason, bool has_e
 void link_lost(struct link *link, uint8_t reason);
 /* There is room again after ops->publish said ERR_AGAIN. */
 void link_writable(struct link *link);
-/* Outstanding QoS 1 and 2 publishes from this client that have no final answer yet. */
+/* QoS 1 and 2 publishes from this client that wait for the store. */
 uint32_t link_publish_pending(const struct link *link);

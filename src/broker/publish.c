@@ -77,6 +77,7 @@ void publish_detach(struct session *session)
         publish->session = NULL;
         list_remove(it);
         session->publish_pending--;
+        session->storing--;
     }
 }
 
@@ -190,6 +191,7 @@ static void publish_failed(struct publish *publish)
     struct session *session = publish->session;
     metric_add(&publish->broker->deps.metrics->publish_refused, 1);
     if (session) {
+        session->storing--;
         session->publish_pending--;
         if (publish->qos == 2)
             pidmap_remove(&session->inbound, publish->packet_id);
@@ -201,6 +203,8 @@ static void publish_failed(struct publish *publish)
 static void publish_answer(struct publish *publish)
 {
     struct session *session = publish->session;
+    if (session)
+        session->storing--;
     if (session && publish->qos == 1)
         session->publish_pending--;
     else if (session && publish->qos == 2)
@@ -240,6 +244,7 @@ static void publish_wait(struct publish *publish, const struct publish_request *
         return;
     }
     session->publish_pending++;
+    session->storing++;
     list_push_back(&session->publishing, &publish->node);
     if (request->qos == 2)
         pidmap_put(&session->inbound, request->packet_id, publish);
@@ -265,13 +270,16 @@ static int publish_append(struct broker *broker, const struct publish_request *r
         .queue_count = queue_count,
         .ops = txn_ops(&broker->txn),
         .op_count = (uint16_t)broker->txn.count,
-        .level = request->qos > 0 ? STORE_SYNC : STORE_LAZY,
+        .level = STORE_SYNC,
         .done = publish_done,
     };
     const int err = store_append(broker->deps.store, &publish->append);
     if (err < 0) {
-        if (publish->retained)
+        if (publish->retained) {
+            broker->retained_submitted--;
+            broker->retained_finished--;
             retained_stored(broker, publish->topic, publish->retained, NULL);
+        }
         publish_release(publish);
         return err;
     }
@@ -391,5 +399,5 @@ void link_publish(struct link *link, const struct packet_publish *packet, struct
 
 uint32_t link_publish_pending(const struct link *link)
 {
-    return link->session ? link->session->publish_pending : 0;
+    return link->session ? link->session->storing : 0;
 }

@@ -34,6 +34,7 @@ struct retained *retained_storing(struct broker *broker, const struct message *m
     struct retained *retained = retained_put(broker->retained, message->topic);
     ASSERT(retained);
     retained->pending++;
+    broker->retained_submitted++;
     if (message->payload.size == 0) {
         row_delete_retained(&broker->txn, message->topic);
     } else {
@@ -65,11 +66,26 @@ void retained_set(struct broker *broker, struct retained *retained, const struct
     retained_gauge(broker);
 }
 
+/* Outcomes come in the order of submission, so the oldest jobs are ready first. */
+static void retained_wake(struct broker *broker)
+{
+    while (!list_empty(&broker->retained_waiting)) {
+        struct retained_job *job =
+            LIST_FIRST(&broker->retained_waiting, struct retained_job, wait_node);
+        if (job->wait_for > broker->retained_finished)
+            return;
+        list_remove(&job->wait_node);
+        session_pump(job->sub->session);
+    }
+}
+
 void retained_stored(struct broker *broker, struct slice topic, struct retained *retained,
                      const struct message *stored)
 {
     ASSERT(retained->pending > 0);
     retained->pending--;
+    broker->retained_finished++;
+    retained_wake(broker);
     if (stored && stored->payload.size == 0) {
         retained_set_absent(broker, retained); /* [MQTT3-3.3.1-10] [MQTT5-3.3.1-6] */
     } else if (stored) {
@@ -107,6 +123,7 @@ static void job_free(struct retained_job *job)
 {
     reader_cancel(&job->reader);
     list_remove(&job->node);
+    list_remove(&job->wait_node);
     core_free(&job->after);
     core_free(&job->next);
     mem_free(job);
@@ -118,13 +135,19 @@ void retained_job_start(struct sub *sub, uint16_t held_by)
     struct broker *broker = session->broker;
     retained_jobs_cancel(session, sub);
     sub->flags &= (uint8_t)~SUB_RETAIN_PENDING;
-    if (retained_count(broker->retained) == 0 || sub->group)
+    const bool waits = broker->retained_finished < broker->retained_submitted;
+    if ((retained_count(broker->retained) == 0 && !waits) || sub->group)
         return;
     struct retained_job *job = mem_new(sizeof *job);
     job->sub = sub;
     job->held_by = held_by;
     job->after = slice_of("", 0);
     list_push_back(&session->retained_jobs, &job->node);
+    /* What was published before the SUBSCRIBE is what it must get, or see removed. */
+    list_init(&job->wait_node);
+    job->wait_for = broker->retained_submitted;
+    if (waits)
+        list_push_back(&broker->retained_waiting, &job->wait_node);
     sub->flags |= SUB_RETAIN_PENDING;
     session_pump(session);
 }
@@ -217,7 +240,7 @@ void retained_jobs_pump(struct session *session)
     uint32_t turn = 0;
     list_each_safe (it, &session->retained_jobs) {
         struct retained_job *job = CONTAINER_OF(it, struct retained_job, node);
-        if (job->held_by || job->reader)
+        if (job->held_by || job->reader || !list_empty(&job->wait_node))
             continue;
         bool over = false;
         while (turn++ < RETAINED_TURN_MAX && job_step(job, &over))
