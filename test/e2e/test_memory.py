@@ -1,0 +1,89 @@
+"""Memory: what absent and slow subscribers cost."""
+
+import os
+import socket
+import struct
+
+MIB = 1 << 20
+# The full size of the promise is part of `make test-long`; a tenth of the sessions runs always.
+SESSIONS = 1000 if os.environ.get("TIDEMQ_LONG") else 100
+MESSAGES = 10_000
+
+
+def packet(kind, body):
+    """One MQTT packet."""
+    length, head = len(body), bytes([kind])
+    while True:
+        byte, length = length & 127, length >> 7
+        head += bytes([byte | (128 if length else 0)])
+        if not length:
+            return head + body
+
+
+def text(value):
+    """A string with its length."""
+    raw = value.encode()
+    return struct.pack(">H", len(raw)) + raw
+
+
+def leave_a_session(server, client_id, topic_filter):
+    """Connects as 3.1.1, subscribes at QoS 1 and leaves."""
+    with socket.create_connection((server.host, server.port), timeout=30) as sock:
+        stream = sock.makefile("rb")
+        sock.sendall(packet(0x10, text("MQTT") + b"\x04\0\0\x3c" + text(client_id))
+                     + packet(0x82, b"\0\x01" + text(topic_filter) + b"\x01"))
+        assert stream.read(9) == b"\x20\x02\0\0\x90\x03\0\x01\x01"
+        sock.sendall(b"\xe0\0")
+        assert stream.read(1) == b""
+
+
+def publish_many(server, topic, count, size):
+    """Publishes at QoS 1 with a window of 500; returns when all are acknowledged."""
+    with socket.create_connection((server.host, server.port), timeout=60) as sock:
+        stream = sock.makefile("rb")
+        sock.sendall(packet(0x10, text("MQTT") + b"\x04\x02\0\0" + text("filler")))
+        assert stream.read(4) == b"\x20\x02\0\0"
+        for start in range(0, count, 500):
+            part = range(start, min(start + 500, count))
+            sock.sendall(b"".join(
+                packet(0x32, text(topic) + struct.pack(">H", n % 500 + 1)
+                       + struct.pack(">Q", n) + bytes(size - 8)) for n in part))
+            for n in part:
+                assert stream.read(4) == b"\x40\x02" + struct.pack(">H", n % 500 + 1)
+
+
+def test_offline_sessions_cost_a_cursor(make_server):
+    """10,000 messages of 1 KiB for each of the absent sessions on one filter: memory grows by at
+    most 64 MiB, and the log holds each message once."""
+    server = make_server(**{"store.segment_size": "16MiB", "store.tail_bytes": "16MiB",
+                            "topics.qos0_log": True})
+    for number in range(SESSIONS):
+        leave_a_session(server, f"away{number}", "m/#")
+    before, bytes_before = server.rss(), server.metrics()["tidemq_store_bytes_total"]
+    publish_many(server, "m/a", MESSAGES, 1024)
+    grown = server.rss() - before
+    written = server.metrics()["tidemq_store_bytes_total"] - bytes_before
+    assert grown <= 64 * MIB, f"{grown / MIB:.1f} MiB"
+    assert written <= MESSAGES * 1024 * 1.5, f"{written / MESSAGES:.0f} bytes a message"
+    row = server.cli_json("client", "show", "away7")
+    assert row["subscriptions"][0]["lag"] == MESSAGES
+
+
+def test_slow_subscribers_cost_a_cursor(make_server):
+    """Twenty connected clients that read nothing: memory stays within the same bound."""
+    server = make_server(**{"store.segment_size": "16MiB", "store.tail_bytes": "16MiB"})
+    stuck = []
+    for number in range(20):
+        sock = socket.create_connection((server.host, server.port), timeout=30)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.sendall(packet(0x10, text("MQTT") + b"\x04\0\0\0" + text(f"stuck{number}"))
+                     + packet(0x82, b"\0\x01" + text("m/#") + b"\x01"))
+        assert sock.recv(4, socket.MSG_WAITALL) == b"\x20\x02\0\0"
+        assert sock.recv(5, socket.MSG_WAITALL) == b"\x90\x03\0\x01\x01"
+        stuck.append(sock)
+    before = server.rss()
+    publish_many(server, "m/a", MESSAGES, 1024)
+    grown = server.rss() - before
+    assert grown <= 64 * MIB, f"{grown / MIB:.1f} MiB"
+    for sock in stuck:
+        sock.close()
