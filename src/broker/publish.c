@@ -365,9 +365,9 @@ void link_publish(struct link *link, const struct packet_publish *packet, struct
     struct broker *broker = session->broker;
     if (packet->qos == 2 && publish_repeated(session, link, packet->packet_id))
         return;
-    if (packet->qos > 0 && session->publish_pending >= broker->config.receive_max) {
-        /* [MQTT5-3.3.4-8]: 3.x has no such limit, so there the conn slows down and this is a flood.
-         */
+    /* 3.x has no such limit, so there the conn slows down and this is a flood. [MQTT5-3.3.4-7] */
+    const uint32_t open = link->version < MQTT_V5 ? session->storing : session->publish_pending;
+    if (packet->qos > 0 && open >= broker->config.receive_max) {
         session_kick(session, REASON_RECEIVE_MAXIMUM, "more unacknowledged messages than allowed");
         return;
     }
