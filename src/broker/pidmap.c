@@ -9,7 +9,6 @@ struct pidslot {
 
 #define PIDMAP_SIZE_FIRST 8u
 #define PIDMAP_SIZE_KEPT  16u /* larger tables are freed when they become empty */
-#define PIDMAP_SIZE_LAST  65536u
 
 void pidmap_done(struct pidmap *map)
 {
@@ -17,70 +16,73 @@ void pidmap_done(struct pidmap *map)
     *map = (struct pidmap){.last = map->last};
 }
 
+/* The slot that holds pid, or the free one where it would go. The table has a free slot. */
 static struct pidslot *pidmap_slot(const struct pidmap *map, uint16_t pid)
 {
-    return &map->slots[pid & (map->size - 1)];
+    uint32_t at = pid & (map->size - 1);
+    while (map->slots[at].value && map->slots[at].pid != pid)
+        at = (at + 1) & (map->size - 1);
+    return &map->slots[at];
 }
 
 void *pidmap_find(const struct pidmap *map, uint16_t pid)
 {
-    if (map->size == 0)
-        return NULL;
-    const struct pidslot *slot = pidmap_slot(map, pid);
-    return slot->value && slot->pid == pid ? slot->value : NULL;
+    return map->size ? pidmap_slot(map, pid)->value : NULL;
 }
 
-/* Moves everything into a table of `size` slots; false when two identifiers collide in it. */
-static bool pidmap_resize(struct pidmap *map, uint32_t size)
+static void pidmap_grow(struct pidmap *map)
 {
+    const uint32_t size = map->size ? 2 * map->size : PIDMAP_SIZE_FIRST;
     struct pidmap grown = {.size = size, .count = map->count, .last = map->last};
     grown.slots = mem_new(size * sizeof *grown.slots);
     for (uint32_t i = 0; i < map->size; i++) {
-        if (!map->slots[i].value)
-            continue;
-        struct pidslot *slot = pidmap_slot(&grown, map->slots[i].pid);
-        if (slot->value) {
-            mem_free(grown.slots);
-            return false;
-        }
-        *slot = map->slots[i];
+        if (map->slots[i].value)
+            *pidmap_slot(&grown, map->slots[i].pid) = map->slots[i];
     }
     mem_free(map->slots);
     *map = grown;
-    return true;
 }
 
 void pidmap_put(struct pidmap *map, uint16_t pid, void *value)
 {
     ASSERT(pid != 0);
     ASSERT(value);
-    uint32_t size = map->size;
-    if (size == 0)
-        (void)pidmap_resize(map, size = PIDMAP_SIZE_FIRST);
-    while (pidmap_slot(map, pid)->value) {
-        ASSERT(pidmap_slot(map, pid)->pid != pid);
-        do {
-            size *= 2;
-            ASSERT(size <= PIDMAP_SIZE_LAST);
-        } while (!pidmap_resize(map, size));
-    }
-    *pidmap_slot(map, pid) = (struct pidslot){.value = value, .pid = pid};
+    if (2 * (map->count + 1) > map->size)
+        pidmap_grow(map);
+    struct pidslot *slot = pidmap_slot(map, pid);
+    ASSERT(!slot->value);
+    *slot = (struct pidslot){.value = value, .pid = pid};
     map->count++;
 }
 
 void pidmap_set(struct pidmap *map, uint16_t pid, void *value)
 {
-    struct pidslot *slot = pidmap_slot(map, pid);
-    ASSERT(slot->value && slot->pid == pid);
+    ASSERT(pidmap_find(map, pid));
     ASSERT(value);
-    slot->value = value;
+    pidmap_slot(map, pid)->value = value;
+}
+
+/* Moves entries back over the hole, so that each is found from its own slot on. */
+static void pidmap_close_gap(struct pidmap *map, uint32_t hole)
+{
+    const uint32_t mask = map->size - 1;
+    for (uint32_t at = (hole + 1) & mask; map->slots[at].value; at = (at + 1) & mask) {
+        const uint32_t home = map->slots[at].pid & mask;
+        if (((at - home) & mask) < ((at - hole) & mask))
+            continue;
+        map->slots[hole] = map->slots[at];
+        map->slots[at].value = NULL;
+        hole = at;
+    }
 }
 
 void pidmap_remove(struct pidmap *map, uint16_t pid)
 {
     if (!pidmap_find(map, pid))
         return;
-    pidmap_slot(map, pid)->value = NULL;
+    struct pidslot *slot = pidmap_slot(map, pid);
+    slot->value = NULL;
+    pidmap_close_gap(map, (uint32_t)(slot - map->slots));
     map->count--;
     if (map->count == 0 && map->size > PIDMAP_SIZE_KEPT)
         pidmap_done(map);
@@ -90,14 +92,9 @@ uint16_t pidmap_next(struct pidmap *map)
 {
     if (map->count >= UINT16_MAX)
         return 0;
-    if (map->size && map->count >= map->size / 2 && map->size < PIDMAP_SIZE_LAST)
-        (void)pidmap_resize(map, map->size * 2);
-    /* Growing never collides, so a free slot is found within one round of the table. */
-    for (uint32_t tries = 0; tries <= UINT16_MAX; tries++) {
+    do {
         if (++map->last == 0)
             map->last = 1;
-        if (map->size == 0 || !pidmap_slot(map, map->last)->value)
-            return map->last;
-    }
-    return 0;
+    } while (pidmap_find(map, map->last));
+    return map->last;
 }

@@ -1,7 +1,7 @@
 /* Packet identifiers in use, each with a pointer: a small table that grows with what is in flight.
  *
- * Slots are chosen by the low bits of the identifier; identifiers that share a slot make the table
- * grow, up to one slot for each of the 65,535. Thread: owner.
+ * Open addressing from the slot of the identifier's low bits on, at most half full, so that a peer
+ * cannot make it large with a few chosen identifiers. Thread: owner.
  */
 #pragma once
 
