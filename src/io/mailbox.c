@@ -88,11 +88,12 @@ void mailbox_post(struct mailbox *mailbox, struct mail *mail)
     else
         mailbox->last->next = mail;
     mailbox->last = mail;
+    (void)pthread_mutex_unlock(&mailbox->lock);
     if (was_empty) {
+        /* Behind the lock, or the loop would wake only to wait for it. */
         const uint64_t one = 1;
         (void)!write(mailbox->watch.fd, &one, sizeof one);
     }
-    (void)pthread_mutex_unlock(&mailbox->lock);
 }
 
 void mailbox_wait(struct mailbox *mailbox)

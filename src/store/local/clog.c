@@ -210,6 +210,7 @@ static void run_batch(struct clog *clog, struct batch *batch)
     if (clog->err == 0 && write_batch(clog, batch) == 0) {
 #ifdef MUTATION_ACK_BEFORE_SYNC
         publish(clog);
+        (void)usleep(5000); /* as long as a real disk takes */
 #endif
         if (batch->sync || clog->written_end - clog->synced_end > UNSYNCED_MAX)
             (void)!sync_segment(clog);
@@ -324,9 +325,10 @@ static int submit(struct clog *clog, const struct clog_range *ranges, uint32_t c
             ASSERT(!clog->waiting.reopen);
             clog->waiting.reopen = segment_ref(reopen);
         }
-        (void)pthread_cond_signal(&clog->changed);
     }
     (void)pthread_mutex_unlock(&clog->lock);
+    if (err == 0)
+        (void)pthread_cond_signal(&clog->changed); /* it would wake only to wait for the lock */
     return err;
 }
 
