@@ -24,37 +24,43 @@ def test_longest_topic(joined, version, topic):
     other.take(name, b"y")
 
 
-@pytest.mark.parametrize("levels", [100, 1000, 10000, 65535])
+@pytest.mark.parametrize("levels", [100, 128, 129, 1000, 65535])
 def test_deep_topics(joined, version, topic, levels):
-    """Thousands of levels are delivered or refused with a reason; the server goes on.
+    """128 levels are delivered; more are refused with 0x90, in 3.1.1 by the end of the connection.
 
-    [MQTT5-4.13.1-1]
+    [MQTT3-3.3.5-2] [MQTT5-3.4.2-1]
     """
-    name = (f"{topic}" + "/" * levels)[:65535]
+    name = (f"{topic}" + "/" * (levels - 1))[:65535]
     subscriber, publisher = joined(version), joined(version)
     subscriber.subscribe(f"{topic}/#")
-    publisher.send(wire.publish(version, name, b"deep", 1, 1))
-    packet = publisher.receive()
-    if packet is not None and packet.kind == PUBACK and packet.reason == 0:
+    if levels <= 128:
+        publisher.publish(name, b"deep", 1, 1)
         subscriber.take(name, b"deep")
-    else:
-        assert levels > 100 and (packet is None or packet.reason == TOPIC_NAME_INVALID)
-        subscriber.quiet()
-    joined(version).quiet()
+        return
+    for qos, kind in ((0, None), (1, PUBACK), (2, wire.PUBREC)):
+        publisher.send(wire.publish(version, name, b"deep", qos, 1))
+        if version != V5 and qos == 1:
+            publisher.closed()
+            break
+        if qos:
+            publisher.expect(kind, packet_id=1, reason=TOPIC_NAME_INVALID)
+        else:
+            publisher.quiet()
+    subscriber.quiet()
 
 
 @pytest.mark.parametrize(
     "text", ["/" * 65535, "+/" * 32767, "a/" * 32767 + "#", "+/" * 32767 + "#"]
 )
 def test_deep_filters(joined, version, text):
-    """The same for filters; UNSUBSCRIBE of one is answered whatever happened to it.
+    """The same for filters: 0x8F or 0x80 in SUBACK; UNSUBSCRIBE of one is answered all the same.
 
-    [MQTT3-3.10.4-5] [MQTT5-3.10.4-5]
+    [MQTT3-3.10.4-5] [MQTT5-3.10.4-5] [MQTT3-3.8.4-5] [MQTT5-3.8.4-7]
     """
     peer = joined(version)
     peer.send(wire.subscribe(version, 1, (text, 1)))
-    codes = peer.expect(wire.SUBACK, packet_id=1).reasons
-    assert codes[0] in (1, FILTER_INVALID if version == V5 else 0x80)
+    refused = FILTER_INVALID if version == V5 else 0x80
+    peer.expect(wire.SUBACK, packet_id=1, reasons=[refused])
     publisher = joined(version)
     publisher.publish("a/b/c", b"x", 1, 1)
     peer.send(wire.unsubscribe(version, 2, text))
@@ -191,20 +197,15 @@ def test_a_reader_that_does_not_read(server, joined, topic):
 
 
 def test_pings_without_reading(joined, version):
-    """100,000 PINGREQ in one go, answers unread at first: all are answered, or the connection
-    ends; the server goes on.
+    """100,000 PINGREQ in one go, answers unread until then: all are answered.
 
     [MQTT3-3.12.4-1] [MQTT5-3.12.4-1]
     """
     peer = joined(version)
     count = 100000
     peer.send(wire.pingreq() * count)
-    answered = 0
-    while answered < count and (packet := peer.receive()) is not None:
-        assert packet.kind == wire.PINGRESP
-        answered += 1
-    assert answered in (count, *range(1000, count))
-    joined(version).quiet()
+    for _ in range(count):
+        assert peer.receive().kind == wire.PINGRESP
 
 
 def test_messages_to_oneself(joined, version, topic):
