@@ -165,11 +165,27 @@ static inline void fixture_on_append(struct store_append *req, int err)
     }
 }
 
+/* Turns the loop once; false when the time since *deadline_ms was set (0 before) has run out. */
+static inline bool fixture_turn(struct fixture *fixture, uint64_t *deadline_ms)
+{
+    assert_int_equal(loop_turn(fixture->loop, 5), 0);
+    if (*deadline_ms == 0)
+        *deadline_ms = loop_now_ms(fixture->loop) + 20000;
+    return loop_now_ms(fixture->loop) < *deadline_ms;
+}
+
+/* Turns the loop until the condition holds; fails the test when it does not come true. */
+#define fixture_until(fixture, condition)                                                          \
+    do {                                                                                           \
+        uint64_t deadline_ms_ = 0;                                                                 \
+        while (!(condition) && fixture_turn(fixture, &deadline_ms_))                               \
+            continue;                                                                              \
+        assert_true(condition);                                                                    \
+    } while (0)
+
 static inline void fixture_wait(struct fixture *fixture, const bool *flag)
 {
-    for (int i = 0; i < 2000 && !*flag; i++)
-        assert_int_equal(loop_turn(fixture->loop, 10), 0);
-    assert_true(*flag);
+    fixture_until(fixture, *flag);
 }
 
 /* Submits; `append` stays in place until done. */
@@ -278,9 +294,7 @@ static inline void fixture_append_many(struct fixture *fixture, uint32_t queue_i
 static inline void fixture_wait_metric(struct fixture *fixture, const _Atomic int64_t *metric,
                                        int64_t value)
 {
-    for (int i = 0; i < 2000 && metric_get(metric) < value; i++)
-        assert_int_equal(loop_turn(fixture->loop, 10), 0);
-    assert_true(metric_get(metric) >= value);
+    fixture_until(fixture, metric_get(metric) >= value);
 }
 
 static inline struct store_stats fixture_stats(struct fixture *fixture)

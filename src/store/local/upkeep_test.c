@@ -15,9 +15,7 @@ static int tear_down(void **state)
 /* Turns the loop until the oldest position kept is above `position`. */
 static void wait_trimmed(struct fixture *fixture, uint64_t position)
 {
-    for (int i = 0; i < 2000 && fixture_stats(fixture).first_position <= position; i++)
-        assert_int_equal(loop_turn(fixture->loop, 10), 0);
-    assert_true(fixture_stats(fixture).first_position > position);
+    fixture_until(fixture, fixture_stats(fixture).first_position > position);
 }
 
 /* Appends `count` messages of 100 kB to queue 5; their first bytes are their number. */
@@ -124,8 +122,9 @@ static void sealed_entries_are_read_back(void **state)
     fixture->config.tail_bytes = 1;
     fixture_open(fixture);
     fixture_append_many(fixture, 5, "m", 0, 300);
+    fixture_wait_metric(fixture, &fixture->metrics->store_seals, 2);
     fixture_append_many(fixture, 6, "n", 0, 200);
-    fixture_wait_metric(fixture, &fixture->metrics->store_seals, 5);
+    fixture_wait_metric(fixture, &fixture->metrics->store_seals, 3);
     fixture_check_queue(fixture, 5, "m", 0, 300);
     fixture_check_queue(fixture, 6, "n", 0, 200);
     fixture_crash(fixture);
@@ -142,17 +141,19 @@ static void many_index_files_become_few(void **state)
     struct fixture *fixture = *state;
     fixture->config.seal_entries = 10;
     fixture_open(fixture);
-    fixture_append_many(fixture, 5, "m", 0, 300);
-    fixture_wait_metric(fixture, &fixture->metrics->store_seals, 20);
-    for (int i = 0; i < 500 && fixture_stats(fixture).index_file_count >= 8; i++)
-        assert_int_equal(loop_turn(fixture->loop, 10), 0);
-    assert_true(fixture_stats(fixture).index_file_count < 8);
-    fixture_check_queue(fixture, 5, "m", 0, 300);
+    uint64_t count = 0;
+    for (; metric_get(&fixture->metrics->store_seals) < 20; count += 10) {
+        fixture_append_many(fixture, 5, "m", count, count + 10);
+        assert_int_equal(loop_turn(fixture->loop, 1), 0);
+        assert_true(count < 100000);
+    }
+    fixture_until(fixture, fixture_stats(fixture).index_file_count < 8);
+    fixture_check_queue(fixture, 5, "m", 0, count);
     fixture_crash(fixture);
     fixture_open(fixture);
     assert_true(fixture_stats(fixture).index_file_count < 8);
-    fixture_check_queue(fixture, 5, "m", 0, 300);
-    fixture_check_queue(fixture, 1, "m", 0, 300);
+    fixture_check_queue(fixture, 5, "m", 0, count);
+    fixture_check_queue(fixture, 1, "m", 0, count);
 }
 
 /* Flips a bit in the middle of each file of a directory in turn. */
@@ -205,8 +206,7 @@ static void retention_frees_the_oldest(void **state)
     append_big(fixture, 0, 60);
     wait_trimmed(fixture, 4096);
     append_big(fixture, 60, 20);
-    for (int i = 0; i < 2000 && fixture_stats(fixture).segment_count > 4; i++)
-        assert_int_equal(loop_turn(fixture->loop, 10), 0);
+    fixture_until(fixture, fixture_stats(fixture).segment_count <= 4);
     uint64_t first = 0, next = 0;
     store_queue_bounds(fixture->store, 5, &first, &next);
     assert_true(first > 0 && first < 80);
@@ -245,8 +245,7 @@ static void nothing_is_freed_before_the_owner_agrees(void **state)
     const struct store_watcher watcher = {.on_trim = on_trim, .data = &owner};
     fixture->store->ops->watch(fixture->store, &watcher);
     append_big(fixture, 0, 50);
-    for (int i = 0; i < 2000 && owner.asked == 0; i++)
-        assert_int_equal(loop_turn(fixture->loop, 10), 0);
+    fixture_until(fixture, owner.asked > 0);
     for (int i = 0; i < 20; i++)
         assert_int_equal(loop_turn(fixture->loop, 5), 0);
     assert_int_equal(owner.asked, 1);
@@ -263,13 +262,11 @@ static void old_messages_go_by_time(void **state)
     fixture->config.retention_ms = 200;
     fixture_open(fixture);
     fixture_append_many(fixture, 5, "m", 0, 10);
-    for (int i = 0; i < 1000; i++) {
-        uint64_t first = 0, next = 0;
-        store_queue_bounds(fixture->store, 5, &first, &next);
-        if (first >= 10)
-            break;
+    uint64_t deadline_ms = 0, first = 0, next = 0;
+    while (first < 10) {
         assert_int_equal(fixture_append(fixture, "t/b", "later", 1, 0, NULL), 0);
-        assert_int_equal(loop_turn(fixture->loop, 10), 0);
+        assert_true(fixture_turn(fixture, &deadline_ms));
+        store_queue_bounds(fixture->store, 5, &first, &next);
     }
     fixture_check_queue(fixture, 5, "m", 10, 10);
     fixture_append_many(fixture, 5, "m", 10, 12);
