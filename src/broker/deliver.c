@@ -143,6 +143,10 @@ static enum deliver_result deliver_new(struct inflight *inflight, struct deliver
     return result;
 }
 
+/* DUP stays 0 and the packet ID is new, whatever the publisher's were; RETAIN is the publisher's
+ * only for Retain As Published.
+ * Spec: [MQTT3-3.3.1-3] [MQTT3-3.3.1-9] [MQTT3-4.3.2-1] [MQTT3-4.3.3-1] [MQTT5-3.3.1-3]
+ * [MQTT5-3.3.1-12] [MQTT5-3.3.1-13] [MQTT5-4.3.2-2] [MQTT5-4.3.3-2] */
 enum deliver_result deliver_entry(struct sub *sub, struct cursor *cursor,
                                   const struct store_entry *entry)
 {
@@ -162,7 +166,7 @@ enum deliver_result deliver_entry(struct sub *sub, struct cursor *cursor,
     struct delivery delivery = {
         .message = message,
         .expiry_s = expiry_left_s(session->broker, message),
-        .qos = MIN(message->qos, gather.qos),
+        .qos = MIN(message->qos, gather.qos), /* [MQTT3-3.8.4-6] [MQTT5-3.8.4-8] [MQTT5-4.8.2-3] */
         .retain = gather.retain_as_published && (message->flags & MESSAGE_RETAIN),
         .subscription_id_count = gather.id_count,
     };
@@ -189,7 +193,7 @@ enum deliver_result deliver_retained(struct sub *sub, const struct message *mess
         .message = message,
         .expiry_s = expiry_left_s(session->broker, message),
         .qos = MIN(message->qos, sub->qos),
-        .retain = true, /* [MQTT3-3.3.1-8] [MQTT5-3.3.1-8] */
+        .retain = true, /* [MQTT3-3.3.1-8] */
         .subscription_id_count = sub->id ? 1 : 0,
         .subscription_ids = {sub->id},
     };
@@ -210,6 +214,8 @@ enum deliver_result deliver_retained(struct sub *sub, const struct message *mess
     return deliver_new(inflight, &delivery);
 }
 
+/* What was sent once is sent again even if it has expired since.
+ * Spec: [MQTT5-4.3.3-7] [MQTT5-4.3.3-13] */
 enum deliver_result deliver_again(struct inflight *inflight, const struct message *message)
 {
     struct session *session = inflight->session;
@@ -305,6 +311,7 @@ static void deliver_p2p(struct broker *broker, struct store_entry *entry, const 
     deliver_live(session->p2p, entry);
 }
 
+/* Only through filters that match. Spec: [MQTT3-3.3.2-3] [MQTT5-3.3.2-3] */
 void deliver_event(struct broker *broker, const struct message *message, const uint32_t *queue_ids,
                    const uint64_t *seqs, uint16_t queue_count)
 {
@@ -321,6 +328,7 @@ void deliver_event(struct broker *broker, const struct message *message, const u
     deliver_p2p(broker, &entry, seqs);
 }
 
+/* Spec: [MQTT3-4.3.1-1] [MQTT5-4.3.1-1] */
 uint32_t deliver_qos0(struct broker *broker, const struct message *message)
 {
     const struct store_entry entry = {.message = *message};

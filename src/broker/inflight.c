@@ -1,7 +1,8 @@
 /* Messages sent to a client and not yet acknowledged.
  *
  * QoS 2 of a durable session: its row (packet ID and place in the queue) is durable before the
- * PUBLISH leaves, and its new state before the PUBREL leaves.
+ * PUBLISH leaves, and its new state before the PUBREL leaves. The packet ID stays with the entry
+ * until its last acknowledgement. [MQTT3-2.3.1-3] [MQTT5-4.3.3-3] [MQTT5-4.3.3-5] [MQTT5-4.3.3-6]
  */
 #include "broker/core_priv.h"
 
@@ -19,6 +20,7 @@ void inflight_open(struct cursor *cursor, struct inflight *inflight)
     inflight->queue_id = cursor->queue_id;
 }
 
+/* Spec: [MQTT3-2.3.1-4] [MQTT5-2.2.1-4] [MQTT5-4.3.2-1] [MQTT5-4.3.3-1] */
 struct inflight *inflight_new(struct session *session, struct cursor *cursor,
                               const struct store_entry *entry)
 {
@@ -84,6 +86,7 @@ void inflight_free_finished(struct broker *broker)
     }
 }
 
+/* Spec: [MQTT5-3.3.4-9] [MQTT5-4.9.0-1] [MQTT5-4.9.0-2] */
 uint32_t inflight_window(const struct session *session)
 {
     if (!session->link)

@@ -98,7 +98,7 @@ void link_subscribe(struct link *link, const struct packet_subscribe *packet);
 void link_unsubscribe(struct link *link, const struct packet_unsubscribe *packet);
 /* The client sent DISCONNECT. expiry_s: the new Session Expiry Interval when has_expiry. The link
  * is detached afterwards; the conn closes. Returns the reason to close with instead (0x82 when an
- * expiry of zero is raised [MQTT5-3.14.2-2]), 0 when all is well. */
+ * expiry of zero is raised [MQTT5-4.13.1-1]), 0 when all is well. */
 MUST_CHECK uint8_t link_disconnect(struct link *link, uint8_t reason, bool has_expiry,
                                    uint32_t expiry_s);
 /* The connection is gone, or the conn closes it for an error of the client; the will is due.

@@ -2,7 +2,9 @@
  *
  * In this order: entries in flight that must go out (again), lagging queues one after the other,
  * groups it is a member of, retained messages for new subscriptions. It stops when the client's
- * window or the conn's buffer is full, and begins anew when either opens.
+ * window or the conn's buffer is full, and begins anew when either opens. Only QoS 1 and 2 wait for
+ * the window, and only they: acknowledgements and QoS 0 do not pass through here.
+ * [MQTT3-4.6.0-5] [MQTT5-3.3.4-10] [MQTT5-4.6.0-5] [MQTT5-4.9.0-3]
  */
 #include "broker/core_priv.h"
 

@@ -2,6 +2,7 @@
  *
  * A job walks the index for one subscription and remembers only the topic it sent last, so a `#`
  * over a million retained messages costs the client's window and buffer, not memory.
+ * [MQTT3-3.3.1-6] [MQTT5-3.3.1-9]
  */
 #include "broker/core_priv.h"
 
@@ -29,6 +30,8 @@ static void retained_set_absent(struct broker *broker, struct retained *retained
     retained_mark(broker->retained, retained, false);
 }
 
+/* The new message takes the old one's place, at QoS 0 too; an empty one only removes it.
+ * Spec: [MQTT3-3.3.1-5] [MQTT3-3.3.1-7] [MQTT3-3.3.1-11] [MQTT5-3.3.1-5] [MQTT5-3.3.1-7] */
 struct retained *retained_storing(struct broker *broker, const struct message *message)
 {
     struct retained *retained = retained_put(broker->retained, message->topic);

@@ -1,4 +1,10 @@
-/* Sessions: the table, the end of a connection, expiry, and removal with all rows. */
+/* Sessions: the table, the end of a connection, expiry, and removal with all rows.
+ *
+ * A session lasts at least as long as its link, then until its expiry; what it is owed stays in its
+ * queues meanwhile. Retained messages are no part of it and survive its end.
+ * [MQTT3-3.1.2-5] [MQTT3-3.1.2-7] [MQTT3-4.1.0-1] [MQTT3-4.1.0-2] [MQTT5-3.1.2-23] [MQTT5-4.1.0-1]
+ * [MQTT5-4.1.0-2]
+ */
 #include "broker/core_priv.h"
 
 #include "base/mem.h"
@@ -220,7 +226,7 @@ void session_offline(struct session *session, bool publish_will)
     session_detach_link(session);
     session->disconnected_ms = core_wall_ms(broker);
     if (!publish_will) {
-        session->will = will_free(session->will); /* [MQTT3-3.1.2-10] [MQTT5-3.14.4-3] */
+        session->will = will_free(session->will); /* [MQTT3-3.1.2-10] [MQTT5-3.1.2-10] */
     } else if (session->will && !broker->draining) {
         will_due(session, 0);
     }

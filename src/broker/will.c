@@ -9,7 +9,7 @@
 struct will *will_new(const struct packet_connect *packet)
 {
     if (!packet->has_will)
-        return NULL;
+        return NULL; /* [MQTT3-3.1.2-12] */
     struct will *will = mem_new(sizeof *will);
     const struct props *props = &packet->will_props;
     struct slice forward = slice_of("", 0);
@@ -39,7 +39,8 @@ struct will *will_free(struct will *will)
     return NULL;
 }
 
-/* Spec: [MQTT3-3.1.2-8] [MQTT5-3.1.2-8] [MQTT5-3.1.2-14] [MQTT5-3.1.2-15] */
+/* Spec: [MQTT3-3.1.2-8] [MQTT3-3.1.2-10] [MQTT3-3.1.2-16] [MQTT3-3.1.2-17] [MQTT5-3.1.2-8]
+ * [MQTT5-3.1.2-10] [MQTT5-3.1.2-14] [MQTT5-3.1.2-15] */
 void will_publish(struct session *session, bool ending)
 {
     struct broker *broker = session->broker;
