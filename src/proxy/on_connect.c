@@ -13,7 +13,7 @@ static void take_options(struct conn *conn, const struct packet_connect *packet)
     const struct proxy_config *config = &conn->proxy->config;
     const struct props *props = &packet->props;
     const bool v5 = packet->version >= MQTT_V5;
-    conn->link.receive_max = UINT16_MAX; /* [MQTT5-3.1.2.11.3] */
+    conn->link.receive_max = UINT16_MAX; /* MQTT 5.0, section 3.1.2.11.3 */
     conn->problem_info = true;
     conn->keep_alive_asked_s = packet->keep_alive_s;
     conn->keep_alive_s = packet->keep_alive_s;

@@ -2,7 +2,7 @@
 
 /* The will is dropped, or kept with reason 0x04: the core decides by the reason. What is buffered
  * still goes out, then the connection is closed without lingering, as the client sends nothing
- * more. [MQTT3-3.14.4-3] [MQTT5-3.14.4-3] */
+ * more. [MQTT3-3.14.4-2] [MQTT3-3.14.4-3] [MQTT5-3.14.4-3] */
 void on_disconnect(struct conn *conn, struct slice body)
 {
     struct packet_disconnect packet;

@@ -94,7 +94,7 @@ def test_retain_as_published(new_client, keep, topic):
 
 
 def test_shared_subscriptions_get_none(new_client, keep, topic):
-    """No retained messages for a shared subscription. [MQTT5-4.8.2]"""
+    """No retained messages for a shared subscription (MQTT 5.0, section 4.8.2)."""
     keep(topic, b"x")
     client = new_client()
     client.subscribe(f"$share/g/{topic}", 1)
