@@ -80,7 +80,7 @@ static bool is_clients_fault(uint8_t reason)
     return reason != REASON_SHUTTING_DOWN && reason != REASON_KEEP_ALIVE_TIMEOUT;
 }
 
-/* [MQTT3-4.8.0-1] [MQTT3-4.8.0-2] [MQTT5-4.8.0-1] [MQTT5-4.13.1-1] [MQTT5-4.13.2-1]; DISCONNECT
+/* [MQTT3-4.8.0-1] [MQTT3-4.8.0-2] [MQTT5-4.13.1-1] [MQTT5-4.13.2-1]; DISCONNECT
  * only behind a CONNACK that said yes: [MQTT5-3.14.0-1] */
 void conn_fail(struct conn *conn, uint8_t reason, const char *detail)
 {
@@ -231,10 +231,20 @@ static void update_interest(struct conn *conn)
         conn_lost(conn);
 }
 
+/* The conns that a burst was for stand before the one that was held back, and have written it. */
+static void end_burst(struct conn *conn)
+{
+    if (conn->holds & HOLD_BURST) {
+        conn->holds &= (uint8_t)~HOLD_BURST;
+        conn->proxy->burst = 0;
+    }
+}
+
 static void conn_work(struct deferred *work)
 {
     struct conn *conn = CONTAINER_OF(work, struct conn, work);
     conn->working = true;
+    end_burst(conn);
     for (;;) {
         if (conn->broken)
             conn_lost(conn);
@@ -256,6 +266,8 @@ static void conn_work(struct deferred *work)
     loop_defer(conn->proxy->deps.loop, &conn->proxy->counting);
     if (conn->state == CONN_DEAD)
         (void)conn_free(conn);
+    else if (conn->holds & HOLD_BURST)
+        conn_schedule(conn);
 }
 
 static void on_ready(struct stream *stream, unsigned events)

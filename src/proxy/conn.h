@@ -47,6 +47,7 @@ enum conn_hold {
     HOLD_STORE = 1,   /* a PUBLISH is next and the store takes none */
     HOLD_RECEIVE = 2, /* 3.x: too many publishes without an answer */
     HOLD_OUTPUT = 4,  /* the client does not read what it caused */
+    HOLD_BURST = 8, /* what it caused for others is to go out first; ends with the next conn_work */
 };
 
 /* Bytes received and not decoded yet. */

@@ -324,6 +324,24 @@ static void a_store_under_pressure_holds_publishers(void **state)
     bench_close(&bench);
 }
 
+/* After a burst the rest of a read waits for the others' output, and no longer. */
+static void a_burst_is_written_before_more_is_read(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_open(&bench, NULL);
+    bench_connect(&bench, MQTT_V311);
+    bench.proxy->burst = 1u << 30;
+    const uint8_t bytes[] = {0x30, 3, 0, 1, 't', 0x30, 3, 0, 1, 't', 0xc0, 0};
+    assert_int_equal(send(bench.fd, bytes, sizeof bytes, MSG_NOSIGNAL), sizeof bytes);
+    assert_int_equal(loop_turn(bench.loop, -1), 0);
+    EXPECT(&bench, 0xd0, 0);
+    assert_int_equal(core.publishes, 2);
+    assert_int_equal(bench.conn->holds, 0);
+    assert_int_equal(bench.proxy->burst, 0);
+    bench_close(&bench);
+}
+
 static void connect_must_come_in_time(void **state)
 {
     (void)state;
@@ -525,6 +543,7 @@ int main(void)
         cmocka_unit_test(keep_alive_is_one_and_a_half),
         cmocka_unit_test(keep_alive_waits_while_paused),
         cmocka_unit_test(a_store_under_pressure_holds_publishers),
+        cmocka_unit_test(a_burst_is_written_before_more_is_read),
         cmocka_unit_test(connect_must_come_in_time),
         cmocka_unit_test(disconnect_is_passed_on),
         cmocka_unit_test(a_lost_connection_is_reported_once),

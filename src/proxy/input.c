@@ -13,6 +13,10 @@
 
 enum { ROOM_MIN = 128 };
 
+/* Bytes of output that one iteration may gather for all conns before they are written: enough for
+ * large writes, and not so much that it has left the processor's cache by then. */
+enum { BURST_MAX = 16 * 1024 * 1024 };
+
 void input_clear(struct conn *conn)
 {
     struct input *in = &conn->input;
@@ -144,6 +148,8 @@ static uint32_t decode_packets(struct conn *conn, const uint8_t *bytes, uint32_t
         used += total;
         if (conn->answers > proxy_output_max(proxy))
             conn_hold(conn, HOLD_OUTPUT);
+        if (proxy->burst > BURST_MAX)
+            conn_hold(conn, HOLD_BURST);
     }
     conn->input.held = used < size;
     return used;

@@ -67,6 +67,7 @@ static void flush_counts(struct deferred *counting)
     metric_add(&metrics->bytes_received, counts->bytes_received);
     metric_add(&metrics->bytes_sent, counts->bytes_sent);
     *counts = (struct proxy_counts){0};
+    proxy->burst = 0;
     metric_add(&metrics->memory_used, (int64_t)proxy->budget.used - proxy->memory_reported);
     proxy->memory_reported = (int64_t)proxy->budget.used;
 }

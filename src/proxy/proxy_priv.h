@@ -25,6 +25,7 @@ struct proxy {
     int64_t memory_reported; /* part of the metric memory_used */
     struct timer starved;    /* until deliveries refused for want of memory are tried again */
     struct out_pool pool;
+    uint64_t burst; /* bytes of PUBLISH appended since a burst was last written */
     struct proxy_counts counts;
     struct deferred counting; /* adds them to the metrics, behind the conns of an iteration */
     uint8_t scratch[INPUT_SCRATCH_SIZE];

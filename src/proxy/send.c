@@ -219,6 +219,7 @@ static int on_deliver(struct link *link, const struct delivery *delivery)
     introduce_alias(conn, &publish);
     if (put_payload(conn, delivery->message->payload) < 0)
         conn->broken = true;
+    proxy->burst += size;
     proxy->counts.packets_sent++;
     proxy->counts.publish_sent++;
     conn_schedule(conn);
