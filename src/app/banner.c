@@ -9,7 +9,8 @@
 
 struct banner {
     struct strbuf *out;
-    char client[sizeof(struct listener_url) + 64]; /* arguments of mosquitto_pub for the first listener */
+    char client[sizeof(struct listener_url) +
+                64]; /* arguments of mosquitto_pub for the first listener */
 };
 
 /* How a client on this machine reaches a listener. */

@@ -55,11 +55,13 @@ static int check_listeners(const struct config *config, const char **ret_key,
     }
     for (size_t i = 0; i < config->listeners.count; i++) {
         struct listener_url url;
-        struct errmsg why = {0};
+        struct errmsg unused = {0};
         const char *text = config->listeners.items[i];
-        if (listener_url_parse(text, &url, &why) < 0) {
-            strbuf_addf(allowed, "mqtt://HOST:PORT or mqtt+unix:PATH, and not '%.40s' (%s)", text,
-                        why.text);
+        if (listener_url_parse(text, &url, &unused) < 0) {
+            strbuf_addf(
+                allowed,
+                "mqtt://HOST:PORT, PORT up to 65535, or mqtt+unix:PATH, which '%.40s' is not",
+                text);
             return ERR_INVALID;
         }
     }

@@ -90,7 +90,8 @@ struct reader {
     struct errmsg *reterr;
     const char *source;
     enum reader_state state;
-    size_t line;
+    size_t line;     /* of the current event */
+    size_t key_line; /* of the key whose value is being read */
     size_t depth;
     size_t prefix[SETTING_DEPTH_MAX]; /* of each open mapping */
     size_t key_size;                  /* of the key whose value is being read */
@@ -126,6 +127,7 @@ static int on_key(struct reader *reader, const char *text, size_t size)
     memcpy(reader->key + at, text, size);
     reader->key_size = at + size;
     reader->key[reader->key_size] = '\0';
+    reader->key_line = reader->line;
     reader->state = READ_VALUE;
     return 0;
 }
@@ -165,10 +167,10 @@ static int on_scalar(struct reader *reader, const yaml_event_t *event)
     }
     if (plain && size == 0) {
         errmsg_wrap(reader->reterr, "%s:%zu: %s has no value; write one, or remove the line",
-                    reader->source, reader->line, reader->key);
+                    reader->source, reader->key_line, reader->key);
         return ERR_INVALID;
     }
-    reader->row = settings_push(reader->settings, reader->source, reader->key, reader->line);
+    reader->row = settings_push(reader->settings, reader->source, reader->key, reader->key_line);
     if (!reader->row) {
         return reader_fail(reader, "there are too many settings for the memory allowed");
     }
@@ -200,7 +202,7 @@ static int on_list(struct reader *reader, const yaml_event_t *event)
     if (reader->state != READ_VALUE) {
         return reader_fail(reader, "a list is only allowed as the value of a key");
     }
-    reader->row = settings_push(reader->settings, reader->source, reader->key, reader->line);
+    reader->row = settings_push(reader->settings, reader->source, reader->key, reader->key_line);
     if (!reader->row) {
         return reader_fail(reader, "there are too many settings for the memory allowed");
     }
