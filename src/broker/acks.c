@@ -1,16 +1,29 @@
 /* Acknowledgements from clients, and the second half of QoS 2 in both directions. */
-#include "broker/core_priv.h"
+#include "broker/publish.h"
 
 #include "base/mem.h"
-#include "broker/publish.h"
 #include "broker/rows.h"
 
 /* A client's packet ID whose release is on its way to the log. */
 struct release {
     uint64_t number;
+    uint32_t connection; /* that gets PUBCOMP: the one that sent PUBREL last */
     uint16_t packet_id;
 };
 
+static void *release_mark(struct release *release)
+{
+    return (void *)((uintptr_t)release | INBOUND_RELEASING);
+}
+
+static struct release *release_of(const void *held)
+{
+    ASSERT(inbound_is_releasing(held));
+    return (struct release *)((uintptr_t)held & ~INBOUND_RELEASING);
+}
+
+/* Whatever the reason: a refused message is not sent again either.
+ * Spec: [MQTT3-4.3.2-1] [MQTT5-4.3.2-3] [MQTT5-4.4.0-2] */
 static void on_puback(struct session *session, uint16_t packet_id)
 {
     struct inflight *inflight = pidmap_find(&session->outbound, packet_id);
@@ -36,7 +49,7 @@ static void on_pubrec(struct session *session, uint16_t packet_id, uint8_t reaso
     }
     if (inflight->state != INFLIGHT_SENT)
         return;
-    if (reason >= 0x80) {
+    if (reason >= 0x80) { /* [MQTT5-4.4.0-2] */
         inflight_end(inflight);
         session_pump(session);
         return;
@@ -62,9 +75,11 @@ static void on_pubcomp(struct session *session, uint16_t packet_id)
 static void release_done(struct broker *broker, void *data, int err)
 {
     const struct release release = *(struct release *)data;
-    mem_free(data);
     struct session *session = session_by_number(broker, release.number);
-    if (!session || pidmap_find(&session->inbound, release.packet_id) != INBOUND_RELEASING)
+    const bool held =
+        session && pidmap_find(&session->inbound, release.packet_id) == release_mark(data);
+    mem_free(data);
+    if (!held)
         return;
     if (err < 0) {
         pidmap_set(&session->inbound, release.packet_id, INBOUND_RECEIVED);
@@ -72,8 +87,10 @@ static void release_done(struct broker *broker, void *data, int err)
         return;
     }
     pidmap_remove(&session->inbound, release.packet_id);
-    session->publish_pending--;
-    if (session->link)
+    publish_answered(session);
+    /* A connection that has not sent PUBREL itself will, and is answered then: two PUBCOMPs for one
+     * PUBREL could end a later message with the same identifier. */
+    if (session->link && session->connection == release.connection)
         session->link->ops->ack(session->link, PACKET_PUBCOMP, release.packet_id, REASON_SUCCESS,
                                 NULL);
 }
@@ -84,28 +101,31 @@ static void on_pubrel(struct session *session, uint16_t packet_id)
 {
     struct broker *broker = session->broker;
     struct link *link = session->link;
-    void *state = pidmap_find(&session->inbound, packet_id);
-    if (!state) {
+    void *held = pidmap_find(&session->inbound, packet_id);
+    if (!held) {
         link->ops->ack(link, PACKET_PUBCOMP, packet_id, REASON_PACKET_ID_NOT_FOUND, NULL);
         return;
     }
-    if (state != INBOUND_RECEIVED)
+    if (inbound_is_releasing(held))
+        release_of(held)->connection = session->connection;
+    if (held != INBOUND_RECEIVED)
         return;
     if (!session->durable) {
         pidmap_remove(&session->inbound, packet_id);
-        session->publish_pending--;
+        publish_answered(session);
         link->ops->ack(link, PACKET_PUBCOMP, packet_id, REASON_SUCCESS, NULL);
         return;
     }
     row_delete_inbound(&broker->txn, session->number, packet_id);
     struct release *release = mem_new(sizeof *release);
-    *release = (struct release){.number = session->number, .packet_id = packet_id};
+    *release = (struct release){
+        .number = session->number, .connection = session->connection, .packet_id = packet_id};
     if (core_write(broker, STORE_SYNC, release_done, release) < 0) {
         mem_free(release);
         session_kick(session, REASON_QUOTA_EXCEEDED, "storage takes no writes");
         return;
     }
-    pidmap_set(&session->inbound, packet_id, INBOUND_RELEASING);
+    pidmap_set(&session->inbound, packet_id, release_mark(release));
 }
 
 void link_ack(struct link *link, uint8_t packet_type, uint16_t packet_id, uint8_t reason)

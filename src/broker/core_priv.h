@@ -159,7 +159,8 @@ struct session {
     struct broker *broker;
     struct slice client_id, username; /* owned */
     uint64_t number;
-    struct link *link; /* NULL: offline */
+    struct link *link;   /* NULL: offline */
+    uint32_t connection; /* counts links, whose addresses may come again */
     struct list subs;
     uint32_t sub_count;
     struct list lagging; /* subs with something to read, served in turn */
@@ -170,9 +171,9 @@ struct session {
     struct list *resend;  /* in flight: where entries that are unsent begin, or NULL */
     struct reader *resend_reader;
     struct pidmap outbound;   /* struct inflight */
-    struct pidmap inbound;    /* QoS 2: struct publish while pending, or INBOUND_x */
+    struct pidmap inbound;    /* QoS 2: see publish.h */
     struct list publishing;   /* struct publish of the present link */
-    uint32_t publish_pending; /* QoS 1 and 2 from the client without their last answer */
+    uint32_t publish_pending; /* QoS 1 and 2 of this link without their last answer */
     uint32_t storing;         /* of them, those that wait for the store */
     struct sub *p2p;          /* its own queue, or NULL */
     struct will *will;

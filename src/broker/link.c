@@ -10,7 +10,7 @@
 /* A connection whose answer waits for the log. */
 struct opening {
     uint64_t number;
-    struct link *link;
+    uint32_t connection;
     struct connack connack;
     char assigned_id[40];
 };
@@ -55,7 +55,8 @@ static void opening_done(struct broker *broker, void *data, int err)
 {
     struct opening *opening = data;
     struct session *session = session_by_number(broker, opening->number);
-    if (session && session->link == opening->link && session->opening) {
+    if (session && session->link && session->connection == opening->connection) {
+        ASSERT(session->opening);
         if (err == 0) {
             link_opened(session, &opening->connack);
         } else {
@@ -86,6 +87,8 @@ static void session_take_link(struct session *session, struct link *link,
     session->link = link;
     link->session = session;
     session->opening = true;
+    session->connection++;
+    session->publish_pending = 0;
     session->expiry_s = granted_expiry(broker, packet);
     session->version = packet->version;
     session->clean_start = packet->clean_start;
@@ -93,7 +96,7 @@ static void session_take_link(struct session *session, struct link *link,
     session->connected_ms = core_wall_ms(broker);
     session->disconnected_ms = 0;
     session->will = will_free(session->will); /* [MQTT5-3.1.3-9] */
-    session->will = will_new(packet);
+    session->will = will_new(packet);         /* [MQTT5-3.1.2-7] */
     core_free(&session->username);
     session->username = core_copy(packet->username);
     metric_add(&broker->deps.metrics->sessions_online, 1);
@@ -110,7 +113,9 @@ static void session_make_durable(struct session *session)
     }
 }
 
-/* Ends what the client ID had, if it must. Returns the session to go on with, or NULL. */
+/* Ends what the client ID had, if it must. Returns the session to go on with, or NULL.
+ * Spec: [MQTT3-3.1.2-4] [MQTT3-3.1.3-2] [MQTT3-3.1.4-3] [MQTT5-3.1.2-5] [MQTT5-3.1.2-6]
+ * [MQTT5-3.1.3-2] [MQTT5-3.1.4-4] */
 static struct session *link_resume(struct broker *broker, const struct packet_connect *packet,
                                    bool *ret_discarded)
 {
@@ -122,7 +127,8 @@ static struct session *link_resume(struct broker *broker, const struct packet_co
         session_kick(session, REASON_SESSION_TAKEN_OVER, NULL);
         session = session_by_number(broker, number);
     }
-    if (!session || !packet->clean_start)
+    /* One without expiry is only kept for its will, after a restart. */
+    if (!session || (!packet->clean_start && session->expiry_s > 0))
         return session;
     /* [MQTT3-3.1.2-6] [MQTT5-3.1.2-4] */
     *ret_discarded = session->has_row;
@@ -130,6 +136,7 @@ static struct session *link_resume(struct broker *broker, const struct packet_co
     return NULL;
 }
 
+/* 96 random bits: no other session has it. Spec: [MQTT5-3.2.2-16] */
 static const char *assign_id(char *room, size_t size)
 {
     uint8_t random[12];
@@ -141,7 +148,8 @@ static const char *assign_id(char *room, size_t size)
     return room;
 }
 
-/* Why the connection is refused before a session is looked at, or 0. */
+/* Why the connection is refused before a session is looked at, or 0.
+ * Spec: [MQTT3-3.1.3-9] [MQTT5-3.1.3-8] */
 static uint8_t link_check(const struct broker *broker, const struct link_connect *req,
                           const char **ret_text)
 {
@@ -173,7 +181,7 @@ static void link_answer(struct session *session, struct opening *opening, bool m
     struct broker *broker = session->broker;
     const bool wants_row = session->durable || session->has_row || session->will;
     opening->number = session->number;
-    opening->link = session->link;
+    opening->connection = session->connection;
     int err = 0;
     if (wants_row || broker->txn.count > 0) {
         if (wants_row) {
@@ -230,7 +238,8 @@ void link_connect(struct broker *broker, struct link *link, const struct link_co
     const struct link_connect taken = {.packet = &packet, .keep_alive_s = req->keep_alive_s};
     session_take_link(session, link, &taken);
     session_make_durable(session);
-    opening->connack.session_present = present; /* [MQTT3-3.2.2-2] [MQTT5-3.2.2-3] */
+    /* [MQTT3-3.2.2-1] [MQTT3-3.2.2-2] [MQTT3-3.2.2-3] [MQTT5-3.2.2-2] [MQTT5-3.2.2-3] */
+    opening->connack.session_present = present;
     opening->connack.session_expiry_s = session->expiry_s;
     opening->connack.keep_alive_s = req->keep_alive_s;
     opening->connack.receive_max = broker->config.receive_max;
@@ -244,7 +253,7 @@ uint8_t link_disconnect(struct link *link, uint8_t reason, bool has_expiry, uint
         return 0;
     if (has_expiry && session->expiry_s == 0 && expiry_s > 0) {
         link_lost(link, REASON_PROTOCOL_ERROR);
-        return REASON_PROTOCOL_ERROR; /* [MQTT5-3.14.2-2] */
+        return REASON_PROTOCOL_ERROR; /* [MQTT5-4.13.1-1] */
     }
     if (has_expiry)
         session->expiry_s = MIN(expiry_s, session->broker->config.session_expiry_max_s);

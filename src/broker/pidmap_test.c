@@ -52,8 +52,8 @@ static void random_against_array(void **state)
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        uint16_t pid = (uint16_t)(step % 3 ? (random & 63) * 1024 + 1 + (random >> 32 & 7)
-                                           : 1 + random % 300);
+        uint16_t pid =
+            (uint16_t)(step % 3 ? (random & 63) * 1024 + 1 + (random >> 32 & 7) : 1 + random % 300);
         if (pid == 0)
             pid = 65535;
         if (!model[pid] && (random >> 40) % 2) {

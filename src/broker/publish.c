@@ -5,7 +5,6 @@
  * is durable: answer, then delivery. QoS 0 is delivered at once and appended behind.
  */
 #include "broker/publish.h"
-#include "broker/core_priv.h"
 
 #include "base/mem.h"
 #include "broker/rows.h"
@@ -76,7 +75,7 @@ void publish_detach(struct session *session)
             continue; /* the next connection may ask for it with DUP */
         publish->session = NULL;
         list_remove(it);
-        session->publish_pending--;
+        publish_answered(session);
         session->storing--;
     }
 }
@@ -94,6 +93,7 @@ void publish_forget(struct session *session)
 /* --- answers ------------------------------------------------------------------------------------
  */
 
+/* Spec: [MQTT3-3.3.4-1] [MQTT5-3.3.4-1] */
 static void answer(struct link *link, uint8_t qos, uint16_t packet_id, uint8_t reason,
                    const char *text)
 {
@@ -101,6 +101,7 @@ static void answer(struct link *link, uint8_t qos, uint16_t packet_id, uint8_t r
         link->ops->ack(link, qos == 1 ? PACKET_PUBACK : PACKET_PUBREC, packet_id, reason, text);
 }
 
+/* The packet ID is not kept: its next PUBLISH is a new message. Spec: [MQTT5-4.3.3-9] */
 static int refuse(struct broker *broker, const struct publish_request *request, int err)
 {
     uint8_t reason = REASON_QUOTA_EXCEEDED;
@@ -113,6 +114,8 @@ static int refuse(struct broker *broker, const struct publish_request *request, 
         text = "clients may not publish to this first-level topic";
     } else if (err == ERR_UNAVAILABLE) {
         text = "storage takes no writes at present";
+    } else if (err == ERR_AGAIN) {
+        text = "storage is busy";
     } else if (err == ERR_FULL) {
         text = "a limit of the server is reached";
     }
@@ -162,7 +165,8 @@ static uint32_t p2p_queue(struct broker *broker, struct slice topic)
     return session->p2p->filter->queue_id;
 }
 
-/* Fills broker->queue_ids, ascending. Returns their count or ERR_FULL. */
+/* Fills broker->queue_ids, ascending. Returns their count or ERR_FULL.
+ * Spec: [MQTT3-4.5.0-1] [MQTT5-4.5.0-1] */
 static int route(struct broker *broker, struct slice topic, bool *ret_matched)
 {
     const uint32_t p2p = p2p_queue(broker, topic);
@@ -192,7 +196,7 @@ static void publish_failed(struct publish *publish)
     metric_add(&publish->broker->deps.metrics->publish_refused, 1);
     if (session) {
         session->storing--;
-        session->publish_pending--;
+        publish_answered(session);
         if (publish->qos == 2)
             pidmap_remove(&session->inbound, publish->packet_id);
     }
@@ -200,13 +204,15 @@ static void publish_failed(struct publish *publish)
            "storage takes no writes at present");
 }
 
+/* The message is durable and ours. A QoS 1 packet ID is forgotten here, whatever DUP of its next
+ * PUBLISH will say. Spec: [MQTT3-4.3.2-2] [MQTT5-4.3.2-4] [MQTT5-4.3.2-5] [MQTT5-4.3.3-8] */
 static void publish_answer(struct publish *publish)
 {
     struct session *session = publish->session;
     if (session)
         session->storing--;
     if (session && publish->qos == 1)
-        session->publish_pending--;
+        publish_answered(session);
     else if (session && publish->qos == 2)
         pidmap_set(&session->inbound, publish->packet_id, INBOUND_RECEIVED);
     answer(publish->link, publish->qos, publish->packet_id,
@@ -257,7 +263,7 @@ static int publish_append(struct broker *broker, const struct publish_request *r
     if (request->qos == 2 && request->session && request->session->durable)
         row_put_inbound(&broker->txn, request->session->number, request->packet_id);
     struct publish *publish = publish_new(broker, queue_count);
-    if (request->retain) {
+    if (request->retain) { /* [MQTT3-3.3.1-12] [MQTT5-3.3.1-8] */
         publish->topic = core_copy(message->topic);
         publish->retained = retained_storing(broker, message);
     }
@@ -281,7 +287,7 @@ static int publish_append(struct broker *broker, const struct publish_request *r
             retained_stored(broker, publish->topic, publish->retained, NULL);
         }
         publish_release(publish);
-        return err;
+        return err == ERR_FULL ? ERR_AGAIN : err; /* ERR_FULL is for limits, which stay */
     }
     txn_clear(&broker->txn);
     broker->pending++;
@@ -350,7 +356,7 @@ static bool publish_repeated(struct session *session, struct link *link, uint16_
         return false;
     if (held == INBOUND_RECEIVED) {
         answer(link, 2, packet_id, REASON_SUCCESS, NULL);
-    } else if (held != INBOUND_RELEASING) {
+    } else if (!inbound_is_releasing(held)) {
         struct publish *pending = held;
         pending->link = link; /* answered when it is durable */
     }
@@ -373,16 +379,11 @@ void link_publish(struct link *link, const struct packet_publish *packet, struct
     }
     uint8_t room[256];
     uint8_t *large = NULL;
-    struct slice props = slice_of("", 0);
     if (packet->props.forward_size > sizeof room)
         large = mem_try_alloc(packet->props.forward_size);
-    if (props_forward(&packet->props, large ? large : room,
-                      large ? packet->props.forward_size : sizeof room, &props) < 0)
-        props = slice_of("", 0);
-    const struct publish_request request = {
+    struct publish_request request = {
         .topic = topic,
         .payload = packet->payload,
-        .props = props,
         .session = session,
         .link = link,
         .client_id = session->client_id,
@@ -393,7 +394,11 @@ void link_publish(struct link *link, const struct packet_publish *packet, struct
         .qos = packet->qos,
         .retain = packet->retain,
     };
-    (void)publish_submit(broker, &request);
+    if (props_forward(&packet->props, large ? large : room,
+                      large ? packet->props.forward_size : sizeof room, &request.props) < 0)
+        (void)refuse(broker, &request, ERR_NOMEM);
+    else
+        (void)publish_submit(broker, &request);
     mem_free(large);
 }
 

@@ -5,10 +5,9 @@
  * connected counts as disconnected now: its expiry runs from here and its will waits for its delay
  * or the restart grace, whichever is longer.
  */
-#include "broker/core_priv.h"
+#include "broker/publish.h"
 
 #include "base/mem.h"
-#include "broker/publish.h"
 #include "broker/rows.h"
 #include "mqtt/topic.h"
 
@@ -292,7 +291,6 @@ static int recover_inbound(void *data, struct slice key, struct slice value)
         return 0;
     }
     pidmap_put(&session->inbound, packet_id, INBOUND_RECEIVED);
-    session->publish_pending++;
     return 0;
 }
 

@@ -15,8 +15,7 @@
 /* A SUBSCRIBE or UNSUBSCRIBE whose answer waits for the log. */
 struct answer {
     uint64_t number;
-    struct link *link;
-    uint32_t count;
+    uint32_t connection, count;
     uint16_t packet_id;
     bool unsubscribe;
     uint8_t codes[];
@@ -27,7 +26,7 @@ static struct answer *answer_new(const struct link *link, uint32_t count, uint16
     struct answer *answer = mem_try_alloc(sizeof *answer + count);
     ASSERT(answer);
     answer->number = link->session->number;
-    answer->link = NULL;
+    answer->connection = link->session->connection;
     answer->count = count;
     answer->packet_id = packet_id;
     answer->unsubscribe = false;
@@ -49,7 +48,7 @@ static void answer_done(struct broker *broker, void *data, int err)
 {
     struct answer *answer = data;
     struct session *session = session_by_number(broker, answer->number);
-    if (session && session->link == answer->link) {
+    if (session && session->link && session->connection == answer->connection) {
         if (err == 0)
             answer_send(session, answer);
         else
@@ -67,7 +66,6 @@ static void answer_when_durable(struct session *session, struct answer *answer)
         mem_free(answer);
         return;
     }
-    answer->link = session->link;
     if (core_write(broker, STORE_SYNC, answer_done, answer) < 0) {
         session_kick(session, REASON_QUOTA_EXCEEDED, "storage takes no writes at present");
         mem_free(answer);
