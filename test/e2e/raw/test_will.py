@@ -154,7 +154,6 @@ def test_delay(joined, topic):
     joined(will=delayed, properties=[("session_expiry", 60)]).close()
     joined(will=Will(topic, b"at once")).close()
     watcher.take(topic, b"at once")
-    watcher.quiet()
     watcher.take(topic, b"later")
 
 
@@ -190,11 +189,13 @@ def test_return_within_the_delay(open_peer, joined, topic, second_passes):
     [MQTT5-3.1.3-9] [MQTT5-3.1.2-8]
     """
     watcher = watcher_of(joined, V5, topic)
-    delayed = Will(topic, b"never", properties=(("will_delay", 1),))
+    delayed = Will(topic, b"never", properties=(("will_delay", 2),))
     peer = joined(will=delayed, properties=[("session_expiry", 60)])
     peer.close()
     again = open_peer()
-    assert again.connect(peer.client_id, clean=False, properties=[("session_expiry", 60)])
+    answer = again.connect(peer.client_id, clean=False, properties=[("session_expiry", 60)])
+    assert answer.session_present
+    second_passes()
     second_passes()
     watcher.quiet()
     again.end()
