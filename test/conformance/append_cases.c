@@ -77,15 +77,19 @@ static void keep_stored(struct ack *ack)
 static void the_submit_copies_and_done_shows_the_copy(void **state)
 {
     struct engine *engine = *state;
-    char payload[] = "borrowed for the submit", value[] = "value";
+    char bytes[] = "first/second,borrowed for the submit,client,props,key,value";
     uint32_t queue_id = 5;
-    const struct message message = plain_message(1, payload);
+    struct message message = plain_message(1, "");
+    message.topic = slice_of(bytes, 12);
+    message.payload = slice_of(bytes + 13, 23);
+    message.client_id = slice_of(bytes + 37, 6);
+    message.props = slice_of(bytes + 44, 5);
     const struct meta_op op = {
-        .kind = META_PUT, .key = slice_str("key"), .value = slice_str(value)};
+        .kind = META_PUT, .key = slice_of(bytes + 50, 3), .value = slice_of(bytes + 54, 5)};
     struct ack ack = {.req = {.ops = &op, .op_count = 1}, .then = keep_stored};
     assert_int_equal(submit_message(engine, &ack, &message, &queue_id, 1), 0);
-    memset(payload, 'x', sizeof payload - 1);
-    memset(value, 'x', sizeof value - 1);
+    memset(bytes, 'x', sizeof bytes);
+    message = (struct message){0};
     queue_id = 6;
     wait_for(engine, &ack.done);
     append_many(engine, 1, 7, "later", 0, 100);
@@ -93,6 +97,13 @@ static void the_submit_copies_and_done_shows_the_copy(void **state)
     slice_done(&ack.kept);
     check_bounds(engine, 5, 0, 1);
     check_bounds(engine, 6, 0, 0);
+    struct pull read = {.req = {.queue_id = 5}};
+    assert_int_equal(pull(engine, &read), 0);
+    const struct message *found = &read.req.entries[0].message;
+    assert_true(slice_equal(found->topic, slice_str("first/second")));
+    assert_true(slice_equal(found->client_id, slice_str("client")));
+    assert_true(slice_equal(found->props, slice_str("props")));
+    store_release(engine->store, &read.req);
     restart(engine, false);
     check_rows(engine, "", "key=value;");
 }
