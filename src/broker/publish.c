@@ -160,8 +160,10 @@ static uint32_t p2p_queue(struct broker *broker, struct slice topic)
         if (session->link)
             sub_attach(session->p2p);
     }
-    if (session->durable && session->p2p->unwritten)
+    if (session->durable && session->p2p->unwritten) {
         row_put_sub(&broker->txn, session->p2p);
+        row_put_cursor(&broker->txn, &session->p2p->cursor);
+    }
     return session->p2p->filter->queue_id;
 }
 

@@ -16,6 +16,8 @@
 struct answer {
     uint64_t number;
     uint32_t connection, count;
+    uint32_t writes; /* records under way: a packet may need more than one */
+    int err;         /* of the first that failed */
     uint16_t packet_id;
     bool unsubscribe;
     uint8_t codes[];
@@ -25,11 +27,10 @@ static struct answer *answer_new(const struct link *link, uint32_t count, uint16
 {
     struct answer *answer = mem_try_alloc(sizeof *answer + count);
     ASSERT(answer);
-    answer->number = link->session->number;
-    answer->connection = link->session->connection;
-    answer->count = count;
-    answer->packet_id = packet_id;
-    answer->unsubscribe = false;
+    *answer = (struct answer){.number = link->session->number,
+                              .connection = link->session->connection,
+                              .count = count,
+                              .packet_id = packet_id};
     return answer;
 }
 
@@ -47,9 +48,12 @@ static void answer_send(struct session *session, const struct answer *answer)
 static void answer_done(struct broker *broker, void *data, int err)
 {
     struct answer *answer = data;
+    answer->err = answer->err ? answer->err : err;
+    if (--answer->writes > 0)
+        return;
     struct session *session = session_by_number(broker, answer->number);
     if (session && session->link && session->connection == answer->connection) {
-        if (err == 0)
+        if (answer->err == 0)
             answer_send(session, answer);
         else
             session_kick(session, REASON_QUOTA_EXCEEDED, "storage takes no writes at present");
@@ -57,19 +61,29 @@ static void answer_done(struct broker *broker, void *data, int err)
     mem_free(answer);
 }
 
-/* Answers when broker->txn is durable, or at once when it is empty. Takes `answer`. */
+/* Submits what broker->txn holds. */
+static void answer_write(struct broker *broker, struct answer *answer)
+{
+    const int err = core_write(broker, STORE_SYNC, answer_done, answer);
+    if (err == 0)
+        answer->writes++;
+    else if (answer->err == 0)
+        answer->err = err;
+}
+
+/* Answers when broker->txn is durable, or at once when there was nothing to write. Takes `answer`.
+ */
 static void answer_when_durable(struct session *session, struct answer *answer)
 {
-    struct broker *broker = session->broker;
-    if (broker->txn.count == 0) {
-        answer_send(session, answer);
-        mem_free(answer);
+    if (session->broker->txn.count > 0)
+        answer_write(session->broker, answer);
+    if (answer->writes > 0)
         return;
-    }
-    if (core_write(broker, STORE_SYNC, answer_done, answer) < 0) {
+    if (answer->err == 0)
+        answer_send(session, answer);
+    else
         session_kick(session, REASON_QUOTA_EXCEEDED, "storage takes no writes at present");
-        mem_free(answer);
-    }
+    mem_free(answer);
 }
 
 /* --- SUBSCRIBE
@@ -165,7 +179,8 @@ static struct sub *subscribe_make(struct session *session, const struct wanted *
         if (!group)
             sub_attach(sub);
     }
-    if (*ret_new)
+    /* One that begins to read the queue takes no part in what was published before. */
+    if (*ret_new || (!group && wanted->entry.qos > 0 && !sub_reads_queue(sub)))
         sub_begin(sub);
     sub_set_options(sub, wanted);
     if (group)
@@ -218,12 +233,15 @@ static uint8_t subscribe_one(struct session *session, struct wanted *wanted)
         return REASON_IMPLEMENTATION;
     /* [MQTT5-3.3.1-9] [MQTT5-3.3.1-10] [MQTT5-3.3.1-11] none for shared ones */
     const uint8_t handling = wanted->entry.retain_handling;
-    if (!sub->group && (handling == 0 || (handling == 1 && is_new)))
+    const bool wants_retained = !sub->group && (handling == 0 || (handling == 1 && is_new));
+    if (wants_retained)
         retained_job_start(sub, wanted->packet_id);
     if (session->durable) {
         row_put_sub(&broker->txn, sub);
-        if (sub->group)
+        if (sub->group) {
             row_put_group(&broker->txn, sub->group);
+            row_put_cursor(&broker->txn, &sub->group->cursor);
+        }
         if (is_new && sub_reads_queue(sub))
             row_put_cursor(&broker->txn, &sub->cursor);
     }
@@ -242,8 +260,11 @@ void link_subscribe(struct link *link, const struct packet_subscribe *packet)
     struct answer *answer = answer_new(link, packet->count, packet->packet_id);
     struct wanted wanted = {.id = packet->props.sub_id, .packet_id = packet->packet_id};
     uint32_t pos = 0, count = 0;
-    while (subscribe_next(packet, &pos, &wanted.entry))
+    while (subscribe_next(packet, &pos, &wanted.entry)) {
         answer->codes[count++] = subscribe_one(session, &wanted);
+        if (txn_is_large(&session->broker->txn))
+            answer_write(session->broker, answer);
+    }
     ASSERT(count == packet->count);
     answer_when_durable(session, answer);
 }
@@ -301,8 +322,11 @@ void link_unsubscribe(struct link *link, const struct packet_unsubscribe *packet
     answer->unsubscribe = true;
     uint32_t pos = 0, count = 0;
     struct slice filter;
-    while (unsubscribe_next(packet, &pos, &filter))
+    while (unsubscribe_next(packet, &pos, &filter)) {
         answer->codes[count++] = unsubscribe_one(session, filter);
+        if (txn_is_large(&session->broker->txn))
+            answer_write(session->broker, answer);
+    }
     ASSERT(count == packet->count);
     answer_when_durable(session, answer);
 }
