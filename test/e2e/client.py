@@ -32,10 +32,10 @@ def _codes(reason_codes):
 
 
 class Refused(Exception):
-    """CONNACK with a reason other than success."""
+    """CONNACK with a reason other than success, or (None) an end without one."""
 
     def __init__(self, reason):
-        super().__init__(f"refused: {reason:#x}")
+        super().__init__("no CONNACK" if reason is None else f"refused: {reason:#x}")
         self.reason = reason
 
 
@@ -99,6 +99,7 @@ class Client:
             self.end_reason = reason
             self.end_properties = props
         self._ended.set()
+        self._connacks.put((None, None, None))  # for who waits for a CONNACK that will not come
         with self._changed:
             self._changed.notify_all()
 
@@ -122,6 +123,8 @@ class Client:
         """Connects, or connects again. Raises Refused."""
         options = {}
         self._ended.clear()
+        while not self._connacks.empty():
+            self._connacks.get()
         if self.version == 5:
             options = {"clean_start": bool(self.clean),
                        "properties": properties(PacketTypes.CONNECT, **self.connect_properties)}

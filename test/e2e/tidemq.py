@@ -71,15 +71,18 @@ class Notifications:
         """Waits until a message has the line `word`; False when the process ended before."""
         deadline = time.monotonic() + timeout_s
         pidfd = os.pidfd_open(process.pid)
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        poll.register(pidfd, select.POLLIN)
         try:
             while True:
                 left = deadline - time.monotonic()
                 assert left > 0, f"no {word} within {timeout_s} s"
-                ready, _, _ = select.select([self.sock, pidfd], [], [], left)
-                if self.sock in ready:
+                ready = [fd for fd, _ in poll.poll(left * 1000)]
+                if self.sock.fileno() in ready:
                     if word in self.sock.recv(65536).decode().split("\n"):
                         return True
-                elif pidfd in ready:
+                elif ready:
                     return False
         finally:
             os.close(pidfd)
