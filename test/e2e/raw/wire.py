@@ -569,6 +569,13 @@ class Peer:
         """Drops the connection as a failed network would: no DISCONNECT."""
         self.sock.close()
 
+    def half_close(self):
+        """Ends what we send; what the server sends still arrives."""
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the server was faster
+
     def send(self, *packets):
         """Sends bytes; the peer having closed already is for the next receive to find."""
         try:
