@@ -31,6 +31,7 @@ clang-tidy-14 style checks
 codespell spelling checks
 mosquitto peer in benchmarks, store of foreign passwords
 mosquitto-clients command line clients
+curl examples of the documentation
 libmosquitto-dev client library under test
 libpaho-mqtt-dev client library under test
 python3-venv runs the end-to-end tests
