@@ -203,80 +203,85 @@ static void unknown_variable_is_reported(void **state)
 }
 
 /* Text of a file and what must be part of the message; the place is "t.yaml:LINE". */
+static const struct {
+    const char *yaml;
+    const char *parts[3];
+} wrong_files[] = {
+    {"data_dir: /d\ntopic.auto_create: true\n",
+     {"t.yaml:2: unknown key \"topic.auto_create\"", "did you mean \"topics.auto_create\"?"}},
+    {"auto_create: true\n", {"t.yaml:1:", "did you mean \"topics.auto_create\"?"}},
+    {"colour: blue\n", {"t.yaml:1: unknown key \"colour\"", "config reference"}},
+    {"retention:\n  time: soon\n",
+     {"t.yaml:2: retention.time is \"soon\"", "allowed is a duration from 1m to 3650d"}},
+    {"retention.time: 10s\n", {"t.yaml:1: retention.time is \"10s\"", "1m to 3650d"}},
+    {"retention.time: 30\n", {"t.yaml:1: retention.time is \"30\"", "a duration"}},
+    {"limits:\n  receive_maximum: 70000\n",
+     {"t.yaml:2: limits.receive_maximum is \"70000\"", "a whole number from 1 to 65535"}},
+    {"limits.receive_maximum: -1\n", {"t.yaml:1:", "a whole number from 1"}},
+    {"limits.receive_maximum: 99999999999999999999\n", {"t.yaml:1:", "a whole number from 1"}},
+    {"memory.limit: 1 lot\n", {"t.yaml:1: memory.limit is \"1 lot\"", "a size from 16MiB"}},
+    {"topics.auto_create: maybe\n", {"t.yaml:1:", "allowed is true or false"}},
+    {"sessions.duplicate_client_id: kick\n", {"t.yaml:1:", "one of takeover, reject"}},
+    {"data_dir: [a, b]\n", {"t.yaml:1: data_dir is a list of 2", "a directory"}},
+    {"data_dir:\n", {"t.yaml:1: data_dir has no value"}},
+    {"data_dir: ''\n", {"t.yaml:1: data_dir is \"\"", "the name of a directory"}},
+    {"data_dir: a\nsys.interval: 1s\ndata_dir: b\n",
+     {"t.yaml:3: data_dir was given on line 1 already"}},
+    {"store: local\nstore.engine: mem\n", {"t.yaml:2: store was given on line 1"}},
+    {"store: rocketmq://127.0.0.1:9876\n",
+     {"t.yaml:1: store is \"rocketmq://127.0.0.1:9876\"", "allowed is local or mem",
+      "not part of this version"}},
+    {"store: disk\n", {"t.yaml:1: store is \"disk\"", "local or mem"}},
+    {"meta: etcd\n", {"t.yaml:1: meta is \"etcd\"", "allowed is local"}},
+    {"store.segment_size: 1GiB\nretention.bytes: 1GiB\n",
+     {"t.yaml:2: retention.bytes is \"1GiB\"", "four times store.segment_size"}},
+    {"listeners: []\n", {"t.yaml:1: listeners is a list of 0", "at least one URL"}},
+    {"listeners: [http://127.0.0.1:80]\n", {"t.yaml:1: listeners", "mqtt://HOST:PORT"}},
+    {"data_dir: d\nlisteners:\n  - mqtt://127.0.0.1:1\n  - ftp://x\n",
+     {"t.yaml:2: listeners is a list of 2", "'ftp://x' is not"}},
+    {"data_dir: d\nsys.interval:\n\n  never\n", {"t.yaml:2: sys.interval is"}},
+    {"listeners: [mqtt://127.0.0.1:99999]\n", {"t.yaml:1: listeners", "mqtt://HOST:PORT"}},
+    {"admin.listen: here\n", {"t.yaml:1: admin.listen is \"here\"", "HOST:PORT"}},
+    {"admin.listen: 127.0.0.1\n", {"t.yaml:1: admin.listen", "HOST:PORT"}},
+    {"topics.deny_subscribe: [a/b, 'x#']\n", {"t.yaml:1:", "'x#' is none"}},
+    {"listeners: ['mqtt://0.0.0.0:1883']\n",
+     {"t.yaml:1: listeners is", "auth.password_file", "auth.anonymous is true"}},
+    {"auth.anonymous: false\n", {"t.yaml:1: auth.anonymous", "auth.password_file"}},
+    {"data_dir: \"a\n", {"t.yaml:", "this is not YAML"}},
+    {"\tdata_dir: a\n", {"t.yaml:1: this is not YAML"}},
+    {"just text\n", {"t.yaml:1: expected `key: value`"}},
+    {"- a\n- b\n", {"t.yaml:1: a list is only allowed"}},
+    {"a: &x {b: c}\n", {"t.yaml:1: anchors and tags"}},
+    {"a: !!str b\n", {"t.yaml:1: anchors and tags"}},
+    {"a: &x b\nc: *x\n", {"t.yaml:1: anchors and tags"}},
+    {"a: *x\n", {"t.yaml:1:"}},
+    {"a: [[b]]\n", {"t.yaml:1: a list is only allowed"}},
+    {"a: [{b: c}]\n", {"t.yaml:1: `key: value` lines cannot"}},
+    {"{a: b}: c\n", {"t.yaml:1: `key: value` lines cannot"}},
+    {"a: {b: {c: {d: {e: {f: {g: {h: {i: j}}}}}}}}\n", {"t.yaml:1: keys are nested too deeply"}},
+    {"data_dir: a\n---\ndata_dir: b\n", {"t.yaml:2: a second document"}},
+    {"\"\": b\n", {"t.yaml:1: a key is empty"}},
+    {"data_dir: \"a\\0b\"\n", {"t.yaml:1: a value contains a NUL"}},
+};
+
+/* Fails unless the message has all the parts and is one sentence. */
+static void expect_parts(const struct errmsg *why, const char *const *parts, size_t count)
+{
+    for (size_t i = 0; i < count && parts[i]; i++) {
+        if (!strstr(why->text, parts[i])) {
+            fail_msg("'%s' is not in: %s", parts[i], why->text);
+        }
+    }
+    assert_null(strchr(why->text, '\n'));
+}
+
 static void wrong_files_are_explained(void **state)
 {
-    static const struct {
-        const char *yaml;
-        const char *parts[3];
-    } rows[] = {
-        {"data_dir: /d\ntopic.auto_create: true\n",
-         {"t.yaml:2: unknown key \"topic.auto_create\"", "did you mean \"topics.auto_create\"?"}},
-        {"auto_create: true\n", {"t.yaml:1:", "did you mean \"topics.auto_create\"?"}},
-        {"colour: blue\n", {"t.yaml:1: unknown key \"colour\"", "config reference"}},
-        {"retention:\n  time: soon\n",
-         {"t.yaml:2: retention.time is \"soon\"", "allowed is a duration from 1m to 3650d"}},
-        {"retention.time: 10s\n", {"t.yaml:1: retention.time is \"10s\"", "1m to 3650d"}},
-        {"retention.time: 30\n", {"t.yaml:1: retention.time is \"30\"", "a duration"}},
-        {"limits:\n  receive_maximum: 70000\n",
-         {"t.yaml:2: limits.receive_maximum is \"70000\"", "a whole number from 1 to 65535"}},
-        {"limits.receive_maximum: -1\n", {"t.yaml:1:", "a whole number from 1"}},
-        {"limits.receive_maximum: 99999999999999999999\n", {"t.yaml:1:", "a whole number from 1"}},
-        {"memory.limit: 1 lot\n", {"t.yaml:1: memory.limit is \"1 lot\"", "a size from 16MiB"}},
-        {"topics.auto_create: maybe\n", {"t.yaml:1:", "allowed is true or false"}},
-        {"sessions.duplicate_client_id: kick\n", {"t.yaml:1:", "one of takeover, reject"}},
-        {"data_dir: [a, b]\n", {"t.yaml:1: data_dir is a list of 2", "a directory"}},
-        {"data_dir:\n", {"t.yaml:1: data_dir has no value"}},
-        {"data_dir: ''\n", {"t.yaml:1: data_dir is \"\"", "the name of a directory"}},
-        {"data_dir: a\nsys.interval: 1s\ndata_dir: b\n",
-         {"t.yaml:3: data_dir was given on line 1 already"}},
-        {"store: local\nstore.engine: mem\n", {"t.yaml:2: store was given on line 1"}},
-        {"store: rocketmq://127.0.0.1:9876\n",
-         {"t.yaml:1: store is \"rocketmq://127.0.0.1:9876\"", "allowed is local or mem",
-          "not part of this version"}},
-        {"store: disk\n", {"t.yaml:1: store is \"disk\"", "local or mem"}},
-        {"meta: etcd\n", {"t.yaml:1: meta is \"etcd\"", "allowed is local"}},
-        {"store.segment_size: 1GiB\nretention.bytes: 1GiB\n",
-         {"t.yaml:2: retention.bytes is \"1GiB\"", "four times store.segment_size"}},
-        {"listeners: []\n", {"t.yaml:1: listeners is a list of 0", "at least one URL"}},
-        {"listeners: [http://127.0.0.1:80]\n", {"t.yaml:1: listeners", "mqtt://HOST:PORT"}},
-        {"data_dir: d\nlisteners:\n  - mqtt://127.0.0.1:1\n  - ftp://x\n",
-         {"t.yaml:2: listeners is a list of 2", "'ftp://x' is not"}},
-        {"data_dir: d\nsys.interval:\n\n  never\n", {"t.yaml:2: sys.interval is"}},
-        {"listeners: [mqtt://127.0.0.1:99999]\n", {"t.yaml:1: listeners", "mqtt://HOST:PORT"}},
-        {"admin.listen: here\n", {"t.yaml:1: admin.listen is \"here\"", "HOST:PORT"}},
-        {"admin.listen: 127.0.0.1\n", {"t.yaml:1: admin.listen", "HOST:PORT"}},
-        {"topics.deny_subscribe: [a/b, 'x#']\n", {"t.yaml:1:", "'x#' is none"}},
-        {"listeners: ['mqtt://0.0.0.0:1883']\n",
-         {"t.yaml:1: listeners is", "auth.password_file", "auth.anonymous is true"}},
-        {"auth.anonymous: false\n", {"t.yaml:1: auth.anonymous", "auth.password_file"}},
-        {"data_dir: \"a\n", {"t.yaml:", "this is not YAML"}},
-        {"\tdata_dir: a\n", {"t.yaml:1: this is not YAML"}},
-        {"just text\n", {"t.yaml:1: expected `key: value`"}},
-        {"- a\n- b\n", {"t.yaml:1: a list is only allowed"}},
-        {"a: &x {b: c}\n", {"t.yaml:1: anchors and tags"}},
-        {"a: !!str b\n", {"t.yaml:1: anchors and tags"}},
-        {"a: &x b\nc: *x\n", {"t.yaml:1: anchors and tags"}},
-        {"a: *x\n", {"t.yaml:1:"}},
-        {"a: [[b]]\n", {"t.yaml:1: a list is only allowed"}},
-        {"a: [{b: c}]\n", {"t.yaml:1: `key: value` lines cannot"}},
-        {"{a: b}: c\n", {"t.yaml:1: `key: value` lines cannot"}},
-        {"a: {b: {c: {d: {e: {f: {g: {h: {i: j}}}}}}}}\n",
-         {"t.yaml:1: keys are nested too deeply"}},
-        {"data_dir: a\n---\ndata_dir: b\n", {"t.yaml:2: a second document"}},
-        {"\"\": b\n", {"t.yaml:1: a key is empty"}},
-        {"data_dir: \"a\\0b\"\n", {"t.yaml:1: a value contains a NUL"}},
-    };
-    struct fixture *fixture = *state;
-    for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
+    for (size_t i = 0; i < ARRAY_COUNT(wrong_files); i++) {
         struct config config;
         struct errmsg why = {0};
-        assert_int_equal(load_yaml(fixture, rows[i].yaml, &config, &why), ERR_INVALID);
-        for (size_t k = 0; k < ARRAY_COUNT(rows[i].parts) && rows[i].parts[k]; k++) {
-            if (!strstr(why.text, rows[i].parts[k])) {
-                fail_msg("row %zu: '%s' is not in: %s", i, rows[i].parts[k], why.text);
-            }
-        }
-        assert_null(strchr(why.text, '\n'));
+        assert_int_equal(load_yaml(*state, wrong_files[i].yaml, &config, &why), ERR_INVALID);
+        expect_parts(&why, wrong_files[i].parts, ARRAY_COUNT(wrong_files[i].parts));
     }
 }
 
