@@ -112,6 +112,9 @@ static int refuse(struct broker *broker, const struct publish_request *request, 
     } else if (err == ERR_INVALID) {
         reason = REASON_TOPIC_INVALID;
         text = "clients may not publish to this first-level topic";
+    } else if (err == ERR_DENIED) {
+        reason = REASON_TOPIC_INVALID;
+        text = "the topic name has more levels than limits.topic_levels allows";
     } else if (err == ERR_UNAVAILABLE) {
         text = "storage takes no writes at present";
     } else if (err == ERR_AGAIN) {
@@ -313,6 +316,8 @@ int publish_submit(struct broker *broker, const struct publish_request *request)
     const struct slice first = topic_first(request->topic);
     if (topic_is_system(first))
         return refuse(broker, request, ERR_INVALID);
+    if (topic_levels(request->topic) > broker->config.topic_levels_max)
+        return refuse(broker, request, ERR_DENIED);
     const int admitted = topic_admit(broker, first, &topic);
     if (admitted < 0)
         return refuse(broker, request, admitted);
