@@ -1,5 +1,5 @@
-/* The eventfd is written under the lock: once the loop has taken the last mail, its poster is out
- * of the mailbox, so that the one who waits for that mail may free the mailbox at once.
+/* The eventfd is written behind the lock, or the loop would wake only to wait for it. So a poster
+ * may still be in the mailbox when its mail has been delivered; freeing waits until it is out.
  */
 #include "io/mailbox.h"
 
@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -16,6 +18,7 @@ struct mailbox {
     struct loop *loop;
     pthread_mutex_t lock; /* of the two below */
     struct mail *first, *last;
+    _Atomic uint32_t waking; /* posters between the lock and the end of their write */
 };
 
 /* Delivers what was posted until now, in order. */
@@ -71,6 +74,8 @@ struct mailbox *mailbox_free(struct mailbox *mailbox)
     io_watch_stop(mailbox->loop, &mailbox->watch);
     while (deliver_all(mailbox))
         continue;
+    while (atomic_load_explicit(&mailbox->waking, memory_order_acquire) > 0)
+        (void)sched_yield();
     (void)close(mailbox->watch.fd);
     (void)pthread_mutex_destroy(&mailbox->lock);
     mem_free(mailbox);
@@ -88,11 +93,13 @@ void mailbox_post(struct mailbox *mailbox, struct mail *mail)
     else
         mailbox->last->next = mail;
     mailbox->last = mail;
+    if (was_empty)
+        (void)atomic_fetch_add_explicit(&mailbox->waking, 1, memory_order_relaxed);
     (void)pthread_mutex_unlock(&mailbox->lock);
     if (was_empty) {
-        /* Behind the lock, or the loop would wake only to wait for it. */
         const uint64_t one = 1;
         (void)!write(mailbox->watch.fd, &one, sizeof one);
+        (void)atomic_fetch_sub_explicit(&mailbox->waking, 1, memory_order_release);
     }
 }
 
