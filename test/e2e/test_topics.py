@@ -19,8 +19,9 @@ def fixture_strict(make_server_module):
 def test_publish_to_a_missing_topic_5(strict, new_client):
     """0x90 with a reason string, and the connection goes on."""
     client = new_client(to=strict)
-    for qos in (1, 2):
-        code, props = client.finish(client.start_publish("missing/a", b"x", qos))
+    # With QoS 2 paho goes on to PUBREL after a refusal: that case is among the raw packets.
+    for _ in range(2):
+        code, props = client.finish(client.start_publish("missing/a", b"x", 1))
         assert code == TOPIC_NAME_INVALID
         assert "does not exist" in props.ReasonString
     assert client.publish("known/a", b"x", 1) in (0, 0x10)
