@@ -95,6 +95,7 @@ static void on_completed(void *data, struct MHD_Connection *connection, void **s
     }
 }
 
+PRINTF(2, 0)
 static void on_mhd_log(void *data, const char *fmt, va_list va)
 {
     const struct admin *admin = data;
