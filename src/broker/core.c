@@ -35,6 +35,13 @@ void broker_config_default(struct broker_config *config)
     };
 }
 
+uint64_t core_head(const struct broker *broker)
+{
+    struct store_stats stats;
+    broker->deps.store->ops->stats(broker->deps.store, &stats);
+    return stats.head_position;
+}
+
 uint64_t core_now_ms(const struct broker *broker)
 {
     return timer_set_now_ms(broker->deps.timers);
@@ -59,6 +66,13 @@ void core_free(struct slice *slice)
     if (slice->size)
         mem_free((void *)(uintptr_t)slice->bytes);
     *slice = slice_of("", 0);
+}
+
+int core_order(struct slice a, struct slice b)
+{
+    const uint32_t size = MIN(a.size, b.size);
+    const int order = size ? memcmp(a.bytes, b.bytes, size) : 0;
+    return order ? order : (a.size > b.size) - (a.size < b.size);
 }
 
 void core_ended(struct broker *broker)

@@ -23,6 +23,7 @@
 #define FILTER_MATCH_MAX  4096u      /* filters one publish may match, = STORE_QUEUES_MAX */
 #define QUEUE_ID_BLOCK    1024u      /* queue numbers reserved by one row */
 #define SESSION_NO_EXPIRY UINT32_MAX /* as in the Session Expiry Interval */
+#define CURSOR_OPEN_MAX   65535u     /* entries in flight over one cursor: they go into its row */
 
 /* --- topics (topics.c) ------------------------------------------------------------------- */
 struct topic {
@@ -48,6 +49,7 @@ struct cursor {
     struct list dirty_node;
     uint64_t next_seq;
     struct list open; /* struct inflight.cursor_node, and redeliver entries of groups */
+    uint32_t open_count;
 };
 
 /* A topic filter with at least one subscription. */
@@ -77,7 +79,9 @@ struct sub {
     struct list member_node; /* of group->members */
     struct cursor cursor;    /* unused when shared or QoS 0 */
     uint64_t begin_position; /* messages before it were published before the subscription */
-    uint64_t end_position;   /* unsubscribed, to be drained up to here; UINT64_MAX otherwise */
+    uint64_t end_position;   /* unsubscribed, to be drained up to here, 0 when it is; UINT64_MAX
+                              * otherwise */
+    uint64_t retained_from;  /* with SUB_RETAIN_PENDING: messages from here on come from events */
     uint32_t id;             /* Subscription Identifier, 0 = none */
     uint8_t qos, flags;
     bool lagging;
@@ -97,6 +101,7 @@ struct group {
     uint64_t number; /* as a session's: names rows */
     uint64_t begin_position;
     struct list redeliver; /* struct inflight given back by members that left */
+    uint64_t reading;      /* position of the one the reader is for */
     bool lagging;
     struct reader *reader;
 };
@@ -128,6 +133,7 @@ struct inflight {
     bool has_row;     /* QoS 2 of a durable session */
     bool unsent;      /* to be sent, again or for the first time */
     bool sent_before; /* with DUP */
+    bool counted;     /* in session->awaited */
     bool dead;        /* ended while a write is under way: freed by its done */
 };
 
@@ -151,6 +157,7 @@ struct retained_job {
     struct reader *reader;
     uint16_t held_by; /* packet ID of the SUBSCRIBE whose SUBACK must go first, or 0 */
     bool blocked;     /* the read just made could not be sent */
+    bool stepping;    /* the read is being made */
 };
 
 struct session {
@@ -170,6 +177,7 @@ struct session {
     struct cursor direct; /* retained messages in flight; its queue number is 0 */
     struct list *resend;  /* in flight: where entries that are unsent begin, or NULL */
     struct reader *resend_reader;
+    uint32_t awaited;         /* PUBLISH sent on this link, not finished */
     struct pidmap outbound;   /* struct inflight */
     struct pidmap inbound;    /* QoS 2: see publish.h */
     struct list publishing;   /* struct publish of the present link */
@@ -228,7 +236,8 @@ struct broker {
     void *idle_data;
     uint64_t started_ms;
 
-    struct txn txn; /* the one under construction */
+    struct txn txn;                     /* the one under construction */
+    const struct trie_matches *matches; /* of the message being handed to live subs, or NULL */
     struct sys *sys;
     struct trim *trim;              /* retained messages being copied forward, or NULL */
     uint32_t *queue_ids;            /* FILTER_MATCH_MAX: scratch of one publish */
@@ -244,6 +253,7 @@ MUST_CHECK int core_write(struct broker *broker, uint8_t level, core_write_fn *d
 /* The same for rows nobody waits for, if there are any: when the store takes none, the old ones
  * stand, and what they leave behind is swept at the next start. */
 void core_write_lazy(struct broker *broker);
+uint64_t core_head(const struct broker *broker);   /* position behind all that was acknowledged */
 uint64_t core_now_ms(const struct broker *broker); /* monotonic */
 uint64_t core_wall_ms(const struct broker *broker);
 /* A number never used before; 0 when the store takes no writes. */
@@ -253,6 +263,7 @@ uint32_t core_new_queue_id(struct broker *broker);
 void core_ended(struct broker *broker);
 struct slice core_copy(struct slice bytes); /* owned; free with core_free */
 void core_free(struct slice *slice);
+int core_order(struct slice a, struct slice b); /* byte order, as memcmp */
 
 /* --- topics.c ----------------------------------------------------------------------------------
  */
@@ -295,7 +306,13 @@ bool sub_reads_queue(const struct sub *sub);
 void sub_attach(struct sub *sub);
 void sub_detach(struct sub *sub);
 void sub_mark_lagging(struct sub *sub);
-void sub_set_qos(struct sub *sub, uint8_t qos); /* keeps the filter's count of queue readers */
+/* Begins to read the queue, or stops when nothing is waiting in it: what is waiting for a
+ * subscription that is lowered to QoS 0 still comes. [MQTT5-3.8.4-4] */
+void sub_set_qos(struct sub *sub, uint8_t qos);
+/* Stops at once. The caller calls filter_tidy; rows go into broker->txn. */
+void sub_read_stop(struct sub *sub);
+/* true when it was unsubscribed and has been drained. */
+bool sub_is_finished(const struct sub *sub);
 /* Adds the deletion of its rows to broker->txn when the session is durable, and frees it. */
 void sub_remove(struct sub *sub);
 uint64_t sub_lag(const struct sub *sub);
@@ -311,6 +328,8 @@ void group_event(struct group *group, const struct store_entry *entry);
 void group_event_qos0(struct group *group, const struct message *message);
 /* Takes an entry in flight back from its session, to be sent to another member. */
 void group_take_back(struct inflight *inflight);
+/* All that the session has in flight at QoS 1 for the group. [MQTT5-4.8.2-6] */
+void group_take_all(struct group *group, struct session *session);
 void group_pump(struct group *group);
 void group_mark_lagging(struct group *group);
 /* Lets a member that can take more go on with the group. */
@@ -343,6 +362,15 @@ void inflight_write(struct inflight *inflight);
 void inflight_free_finished(struct broker *broker);
 void inflight_open(struct cursor *cursor, struct inflight *inflight); /* keeps the order by seq */
 uint32_t inflight_window(const struct session *session); /* how many more may be sent */
+/* Takes it out of its cursor. */
+void inflight_close(struct inflight *inflight);
+/* The PUBLISH went out on the present link. */
+void inflight_was_sent(struct inflight *inflight);
+/* Its subscription is being removed, but what was begun is finished: entries of `session` leave the
+ * cursor, those of QoS 1 for the session's own. Their row goes into broker->txn. */
+void inflight_hand_over(struct cursor *cursor, struct session *session);
+/* What is unsent goes out from `place` in session->inflight on. */
+void inflight_resend_from(struct session *session, struct list *place);
 /* Takes it out of its session, cursor and group untouched. */
 void inflight_leave_session(struct inflight *inflight);
 /* Puts a recovered or taken-back one into a session with its packet ID. */
@@ -383,9 +411,9 @@ void deliver_event(struct broker *broker, const struct message *message, const u
                    const uint64_t *seqs, uint16_t queue_count);
 /* QoS 0, straight from memory. Returns how many subscriptions matched. */
 uint32_t deliver_qos0(struct broker *broker, const struct message *message);
-enum deliver_result deliver_retained(struct sub *sub, const struct message *message);
-/* Sends an in-flight entry whose `unsent` is set. */
-enum deliver_result deliver_again(struct inflight *inflight, const struct message *message);
+enum deliver_result deliver_retained(struct sub *sub, const struct store_entry *entry);
+/* Sends an in-flight entry whose `unsent` is set; entry: its message with its queues. */
+enum deliver_result deliver_again(struct inflight *inflight, const struct store_entry *entry);
 /* true when it is past its expiry, or its topic was deleted. */
 bool message_gone(const struct broker *broker, const struct message *message);
 /* The session may take one more QoS 1 or 2 message now. */
@@ -425,7 +453,9 @@ void publish_free_all(struct broker *broker);
 
 /* --- retained_jobs.c ----------------------------------------------------------------------------
  */
-void retained_job_start(struct sub *sub, uint16_t held_by);
+/* retained_from: see struct sub; held_by: see struct retained_job. */
+void retained_job_start(struct sub *sub, uint64_t retained_from, uint16_t held_by);
+void retained_jobs_pause(struct session *session); /* until the next connection */
 void retained_jobs_cancel(struct session *session, const struct sub *sub); /* sub NULL: all */
 void retained_jobs_release(struct session *session, uint16_t packet_id);
 void retained_jobs_pump(struct session *session);

@@ -56,12 +56,20 @@ static int queue_place(const uint32_t *queue_ids, uint16_t count, uint32_t queue
     return -1;
 }
 
+/* [MQTT5-3.8.3-3] */
+static bool sub_is_local(const struct sub *sub, const struct message *message)
+{
+    return (sub->flags & SUB_NO_LOCAL) && message->publisher != 0 &&
+           slice_equal(message->client_id, sub->session->client_id);
+}
+
 static void gather_add(struct gather *gather, const struct sub *sub, const struct message *message)
 {
-    if ((sub->flags & SUB_NO_LOCAL) && message->publisher == sub->session->number)
-        return; /* [MQTT5-3.8.3-3] */
-    if (message->position &&
-        (message->position < sub->begin_position || message->position >= sub->end_position))
+    if (sub_is_local(sub, message))
+        return;
+    if (message->position
+            ? message->position < sub->begin_position || message->position >= sub->end_position
+            : sub->end_position != UINT64_MAX)
         return;
     const struct sub *owner = gather->owner;
     const bool reads = sub_reads_queue(sub);
@@ -76,29 +84,35 @@ static void gather_add(struct gather *gather, const struct sub *sub, const struc
 }
 
 /* entry->queue_ids decides which queue readers take part; QoS 0 subscriptions always do. */
-static void gather_all(const struct sub *sub, const struct store_entry *entry, struct gather *ret)
+static void gather_matching(struct session *session, const struct store_entry *entry,
+                            struct gather *gather)
 {
-    struct session *session = sub->session;
     struct broker *broker = session->broker;
-    *ret = (struct gather){.owner = NULL};
-    if (session->sub_count == 1) {
-        gather_add(ret, sub, &entry->message);
-        return;
-    }
-    const struct trie_matches matches = trie_match(broker->trie, entry->message.topic);
+    const struct trie_matches matches =
+        broker->matches ? *broker->matches : trie_match(broker->trie, entry->message.topic);
     for (uint32_t i = 0; i < matches.count; i++) {
         const struct filter *filter = matches.values[i];
-        const struct sub *other = sub_find(session, filter, NULL);
-        if (!other)
+        const struct sub *sub = sub_find(session, filter, NULL);
+        if (!sub)
             continue;
-        if (sub_reads_queue(other) && entry->message.qos > 0 &&
+        if (sub_reads_queue(sub) && entry->message.qos > 0 &&
             queue_place(entry->queue_ids, entry->queue_count, filter->queue_id) < 0)
             continue;
-        gather_add(ret, other, &entry->message);
+        gather_add(gather, sub, &entry->message);
     }
     if (session->p2p &&
         queue_place(entry->queue_ids, entry->queue_count, session->p2p->filter->queue_id) >= 0)
-        gather_add(ret, session->p2p, &entry->message);
+        gather_add(gather, session->p2p, &entry->message);
+}
+
+/* For a subscription that matches, alone or with others of its session. */
+static void gather_for(const struct sub *sub, const struct store_entry *entry, struct gather *ret)
+{
+    *ret = (struct gather){.owner = NULL};
+    if (sub->group || sub->session->sub_count == 1)
+        gather_add(ret, sub, &entry->message);
+    else
+        gather_matching(sub->session, entry, ret);
 }
 
 static uint32_t expiry_left_s(const struct broker *broker, const struct message *message)
@@ -109,7 +123,7 @@ static uint32_t expiry_left_s(const struct broker *broker, const struct message 
     return waited_s < message->expiry_s ? message->expiry_s - (uint32_t)waited_s : 1;
 }
 
-/* Counts what the conn said of a PUBLISH; `too large` is as good as sent. [MQTT5-3.1.2-25] */
+/* What the conn said of a PUBLISH; `too large` is as good as sent. [MQTT5-3.1.2-25] */
 static enum deliver_result sent(struct session *session, int err)
 {
     struct metrics *metrics = session->broker->deps.metrics;
@@ -136,10 +150,10 @@ static enum deliver_result deliver_new(struct inflight *inflight, struct deliver
     delivery->packet_id = inflight->packet_id;
     const enum deliver_result result =
         sent(session, session->link->ops->publish(session->link, delivery));
-    if (result != DELIVER_DONE)
-        inflight_end(inflight);
+    if (result == DELIVER_DONE)
+        inflight_was_sent(inflight);
     else
-        inflight->sent_before = true;
+        inflight_end(inflight);
     return result;
 }
 
@@ -156,11 +170,8 @@ enum deliver_result deliver_entry(struct sub *sub, struct cursor *cursor,
         return DELIVER_BLOCKED;
     if (cursor_is_open(cursor, entry->seq) || message_gone(session->broker, message))
         return DELIVER_SKIPPED;
-    struct gather gather = {.owner = NULL};
-    if (sub->group)
-        gather_add(&gather, sub, message);
-    else
-        gather_all(sub, entry, &gather);
+    struct gather gather;
+    gather_for(sub, entry, &gather);
     if (gather.owner != sub)
         return DELIVER_SKIPPED;
     struct delivery delivery = {
@@ -172,10 +183,8 @@ enum deliver_result deliver_entry(struct sub *sub, struct cursor *cursor,
     };
     for (uint8_t i = 0; i < gather.id_count; i++)
         delivery.subscription_ids[i] = gather.ids[i];
-    if (delivery.qos == 0) { /* only to a member of a group that was granted no more */
-        ASSERT(sub->group);
+    if (delivery.qos == 0) /* a member of a group, or a subscription that was lowered */
         return sent(session, session->link->ops->publish(session->link, &delivery));
-    }
     struct inflight *inflight = inflight_new(session, cursor, entry);
     inflight->qos = delivery.qos;
     inflight->retain = delivery.retain;
@@ -184,16 +193,29 @@ enum deliver_result deliver_entry(struct sub *sub, struct cursor *cursor,
     return deliver_new(inflight, &delivery);
 }
 
-enum deliver_result deliver_retained(struct sub *sub, const struct message *message)
+/* It was published after the SUBSCRIBE, and the subscription gets it as any other message. */
+static bool retained_is_live(const struct sub *sub, const struct store_entry *entry)
+{
+    const struct message *message = &entry->message;
+    if (message->qos == 0 || (message->flags & MESSAGE_COPY) ||
+        message->position < sub->retained_from)
+        return false;
+    return !sub_reads_queue(sub) ||
+           queue_place(entry->queue_ids, entry->queue_count, sub->filter->queue_id) >= 0;
+}
+
+enum deliver_result deliver_retained(struct sub *sub, const struct store_entry *entry)
 {
     struct session *session = sub->session;
-    if (message_gone(session->broker, message))
+    const struct message *message = &entry->message;
+    if (message_gone(session->broker, message) || sub_is_local(sub, message) ||
+        retained_is_live(sub, entry))
         return DELIVER_SKIPPED;
     struct delivery delivery = {
         .message = message,
         .expiry_s = expiry_left_s(session->broker, message),
         .qos = MIN(message->qos, sub->qos),
-        .retain = true, /* [MQTT3-3.3.1-8] */
+        .retain = true, /* [MQTT3-3.3.1-8] [MQTT5-3.3.1-8] */
         .subscription_id_count = sub->id ? 1 : 0,
         .subscription_ids = {sub->id},
     };
@@ -201,12 +223,11 @@ enum deliver_result deliver_retained(struct sub *sub, const struct message *mess
         return DELIVER_BLOCKED;
     if (delivery.qos == 0)
         return sent(session, session->link->ops->publish(session->link, &delivery));
-    if (!session_ready(session))
+    const struct store_entry direct = {.seq = message->position, .message = *message};
+    /* Open already: in flight for an overlapping subscription. */
+    if (!session_ready(session) || cursor_is_open(&session->direct, direct.seq))
         return DELIVER_BLOCKED;
-    const struct store_entry entry = {.seq = message->position, .message = *message};
-    if (cursor_is_open(&session->direct, entry.seq))
-        return DELIVER_SKIPPED; /* the same message, through an overlapping subscription */
-    struct inflight *inflight = inflight_new(session, &session->direct, &entry);
+    struct inflight *inflight = inflight_new(session, &session->direct, &direct);
     inflight->qos = delivery.qos;
     inflight->retain = true;
     inflight->sub_id = sub->id;
@@ -214,27 +235,42 @@ enum deliver_result deliver_retained(struct sub *sub, const struct message *mess
     return deliver_new(inflight, &delivery);
 }
 
-/* What was sent once is sent again even if it has expired since.
- * Spec: [MQTT5-4.3.3-7] [MQTT5-4.3.3-13] */
-enum deliver_result deliver_again(struct inflight *inflight, const struct message *message)
+/* The identifiers it was or would have been sent with first. [MQTT5-3.3.4-3] [MQTT5-3.3.4-4] */
+static void again_ids(struct inflight *inflight, const struct store_entry *entry,
+                      struct delivery *delivery)
+{
+    if (inflight->sub_id == 0)
+        return;
+    struct gather gather = {.owner = NULL};
+    if (inflight->queue_id && !inflight->group && inflight->session->sub_count > 1)
+        gather_matching(inflight->session, entry, &gather);
+    if (gather.id_count == 0)
+        gather.ids[gather.id_count++] = inflight->sub_id;
+    delivery->subscription_id_count = gather.id_count;
+    for (uint8_t i = 0; i < gather.id_count; i++)
+        delivery->subscription_ids[i] = gather.ids[i];
+}
+
+enum deliver_result deliver_again(struct inflight *inflight, const struct store_entry *entry)
 {
     struct session *session = inflight->session;
     struct delivery delivery = {
-        .message = message,
-        .expiry_s = expiry_left_s(session->broker, message),
+        .message = &entry->message,
+        .expiry_s = expiry_left_s(session->broker, &entry->message),
         .packet_id = inflight->packet_id, /* [MQTT3-4.4.0-1] [MQTT5-4.4.0-1] */
         .qos = inflight->qos,
         .retain = inflight->retain,
         .dup = inflight->sent_before, /* [MQTT3-3.3.1-1] [MQTT5-3.3.1-1] */
-        .subscription_id_count = inflight->sub_id ? 1 : 0,
-        .subscription_ids = {inflight->sub_id},
     };
     if (session->blocked)
         return DELIVER_BLOCKED;
+    again_ids(inflight, entry, &delivery);
     const enum deliver_result result =
         sent(session, session->link->ops->publish(session->link, &delivery));
-    if (result == DELIVER_DONE)
-        inflight->unsent = false, inflight->sent_before = true;
+    if (result == DELIVER_DONE) {
+        inflight->unsent = false;
+        inflight_was_sent(inflight);
+    }
     return result;
 }
 
@@ -245,7 +281,7 @@ static bool deliver_live_qos0(struct sub *sub, const struct store_entry *entry)
     if (session->opening)
         return false;
     struct gather gather;
-    gather_all(sub, entry, &gather);
+    gather_for(sub, entry, &gather);
     if (gather.owner != sub)
         return false;
     struct delivery delivery = {
@@ -270,6 +306,7 @@ static void deliver_live(struct sub *sub, const struct store_entry *entry)
         return;
     if (entry->seq > cursor->next_seq || deliver_entry(sub, cursor, entry) == DELIVER_BLOCKED) {
         sub_mark_lagging(sub);
+        session_pump(sub->session);
         return;
     }
     cursor->next_seq = entry->seq + 1;
@@ -318,6 +355,7 @@ void deliver_event(struct broker *broker, const struct message *message, const u
     const struct trie_matches matches = trie_match(broker->trie, message->topic);
     struct store_entry entry = {
         .message = *message, .queue_ids = queue_ids, .queue_count = queue_count};
+    broker->matches = &matches;
     for (uint32_t i = 0; i < matches.count; i++) {
         struct filter *filter = matches.values[i];
         const int place =
@@ -326,6 +364,7 @@ void deliver_event(struct broker *broker, const struct message *message, const u
         deliver_to_filter(filter, &entry, place >= 0);
     }
     deliver_p2p(broker, &entry, seqs);
+    broker->matches = NULL;
 }
 
 /* Spec: [MQTT3-4.3.1-1] [MQTT5-4.3.1-1] */
@@ -334,6 +373,7 @@ uint32_t deliver_qos0(struct broker *broker, const struct message *message)
     const struct store_entry entry = {.message = *message};
     const struct trie_matches matches = trie_match(broker->trie, message->topic);
     uint32_t count = 0;
+    broker->matches = &matches;
     for (uint32_t i = 0; i < matches.count; i++) {
         struct filter *filter = matches.values[i];
         list_each (it, &filter->live) {
@@ -344,6 +384,7 @@ uint32_t deliver_qos0(struct broker *broker, const struct message *message)
             count++;
         }
     }
+    broker->matches = NULL;
     struct slice first, client_id;
     if (!topic_p2p_parse(message->topic, &first, &client_id))
         return count;

@@ -36,9 +36,7 @@ struct group *group_new(struct broker *broker, struct filter *filter, struct sli
     uint64_t first, next;
     store_queue_bounds(broker->deps.store, filter->queue_id, &first, &next);
     cursor_init(&group->cursor, number, filter->queue_id, next);
-    struct store_stats stats;
-    broker->deps.store->ops->stats(broker->deps.store, &stats);
-    group->begin_position = stats.head_position;
+    group->begin_position = core_head(broker);
     metric_add(&broker->deps.metrics->shared_groups, 1);
     return group;
 }
@@ -64,7 +62,7 @@ static void group_free(struct group *group)
     while (!list_empty(&group->redeliver)) {
         struct inflight *inflight = LIST_FIRST(&group->redeliver, struct inflight, node);
         list_remove(&inflight->node);
-        list_remove(&inflight->cursor_node);
+        inflight_close(inflight);
         mem_free(inflight);
     }
     list_each (it, &group->cursor.open) {
@@ -107,6 +105,8 @@ static enum deliver_result group_deliver(struct group *group, const struct store
 {
     if (entry->message.position < group->begin_position)
         return DELIVER_SKIPPED;
+    if (group->cursor.open_count >= CURSOR_OPEN_MAX)
+        return DELIVER_BLOCKED; /* until an acknowledgement comes */
     struct sub *sub;
     while ((sub = group_pick(group))) {
         const enum deliver_result result = deliver_entry(sub, &group->cursor, entry);
@@ -129,6 +129,7 @@ void group_event(struct group *group, const struct store_entry *entry)
     if (entry->seq > cursor->next_seq || !list_empty(&group->redeliver) ||
         group_deliver(group, entry) == DELIVER_BLOCKED) {
         group_mark_lagging(group);
+        group_wake(group);
         return;
     }
     cursor->next_seq = entry->seq + 1;
@@ -182,10 +183,19 @@ static void group_entries(void *owner, int err, const struct store_read *read)
     }
     uint64_t first, next;
     store_queue_bounds(group->broker->deps.store, cursor->queue_id, &first, &next);
-    if (read->entry_count == 0 || cursor->next_seq >= next)
+    if (cursor->next_seq >= next)
         group->lagging = false;
     else
         group_wake(group);
+}
+
+static void group_drop_redeliver(struct group *group, struct inflight *inflight)
+{
+    list_remove(&inflight->node);
+    inflight_close(inflight);
+    mem_free(inflight);
+    cursor_touch(group->broker, &group->cursor);
+    group_wake(group);
 }
 
 /* The oldest entry given back has been read: another member gets it. */
@@ -193,30 +203,28 @@ static void group_redelivered(void *owner, int err, const struct store_read *rea
 {
     struct group *group = owner;
     struct inflight *inflight = LIST_FIRST(&group->redeliver, struct inflight, node);
-    if (!inflight)
+    if (!inflight || inflight->position != group->reading) {
+        group_wake(group); /* an older one has been given back meanwhile */
         return;
-    if (err == 0 && read->entry_count > 0) {
-        struct store_entry entry = read->entries[0];
-        if (entry.message.position != inflight->position) {
-            group_wake(group);
-            return;
-        }
-        if (!group_pick(group))
-            return;
-        entry.seq = inflight->seq;
-        list_remove(&inflight->cursor_node); /* or it would count as open */
-        if (group_deliver(group, &entry) == DELIVER_BLOCKED) {
-            inflight_open(&group->cursor, inflight);
-            return;
-        }
-    } else {
-        metric_add(&group->broker->deps.metrics->messages_trimmed, 1);
     }
-    list_remove(&inflight->node);
-    list_remove(&inflight->cursor_node);
-    mem_free(inflight);
-    cursor_touch(group->broker, &group->cursor);
-    group_wake(group);
+    if (err == ERR_TRIMMED || err == ERR_CORRUPT || (err == 0 && read->entry_count == 0)) {
+        metric_add(&group->broker->deps.metrics->messages_trimmed, 1);
+        group_drop_redeliver(group, inflight);
+        return;
+    }
+    if (err < 0) {
+        log_write(group->broker->deps.log, LOG_ERROR, "store",
+                  "could not read for group '%.*s': %s", (int)group->name.size,
+                  (const char *)group->name.bytes, err_text(err));
+        return;
+    }
+    struct store_entry entry = read->entries[0];
+    entry.seq = inflight->seq;
+    inflight_close(inflight); /* or it would count as open */
+    if (group_deliver(group, &entry) == DELIVER_BLOCKED)
+        inflight_open(&group->cursor, inflight);
+    else
+        group_drop_redeliver(group, inflight);
 }
 
 void group_wake(struct group *group)
@@ -236,6 +244,7 @@ void group_pump(struct group *group)
         return;
     if (!list_empty(&group->redeliver)) {
         const struct inflight *inflight = LIST_FIRST(&group->redeliver, struct inflight, node);
+        group->reading = inflight->position;
         reader_message(group->broker, &group->reader, inflight->position, group_redelivered, group);
         return;
     }
@@ -261,7 +270,7 @@ void group_take_back(struct inflight *inflight)
     cursor_touch(group->broker, &group->cursor);
 }
 
-static void group_take_all(struct group *group, struct session *session)
+void group_take_all(struct group *group, struct session *session)
 {
     list_each_safe (it, &session->inflight) {
         struct inflight *inflight = CONTAINER_OF(it, struct inflight, node);

@@ -16,8 +16,36 @@ void inflight_open(struct cursor *cursor, struct inflight *inflight)
            CONTAINER_OF(place->prev, struct inflight, cursor_node)->seq > inflight->seq)
         place = place->prev;
     list_insert_before(place, &inflight->cursor_node);
+    cursor->open_count++;
     inflight->cursor = cursor;
     inflight->queue_id = cursor->queue_id;
+}
+
+void inflight_close(struct inflight *inflight)
+{
+    if (inflight->cursor)
+        inflight->cursor->open_count--;
+    list_remove(&inflight->cursor_node);
+    inflight->cursor = NULL;
+}
+
+void inflight_hand_over(struct cursor *cursor, struct session *session)
+{
+    bool changed = false;
+    list_each_safe (it, &cursor->open) {
+        struct inflight *inflight = CONTAINER_OF(it, struct inflight, cursor_node);
+        if (inflight->session != session)
+            continue;
+        inflight_close(inflight);
+        inflight->group = NULL;
+        if (inflight->qos == 2)
+            continue; /* has a row of its own */
+        inflight->seq = inflight->position;
+        inflight_open(&session->direct, inflight);
+        changed = true;
+    }
+    if (changed && session->durable)
+        row_put_cursor(&session->broker->txn, &session->direct);
 }
 
 /* Spec: [MQTT3-2.3.1-4] [MQTT5-2.2.1-4] [MQTT5-4.3.2-1] [MQTT5-4.3.3-1] */
@@ -46,13 +74,30 @@ void inflight_adopt(struct session *session, struct inflight *inflight)
     metric_add(&session->broker->deps.metrics->inflight, 1);
 }
 
+void inflight_resend_from(struct session *session, struct list *place)
+{
+    reader_cancel(&session->resend_reader);
+    session->resend = place == &session->inflight ? NULL : place;
+    if (session->link)
+        session_pump(session);
+}
+
+void inflight_was_sent(struct inflight *inflight)
+{
+    inflight->sent_before = true;
+    if (!inflight->counted)
+        inflight->session->awaited++;
+    inflight->counted = true;
+}
+
 void inflight_leave_session(struct inflight *inflight)
 {
     struct session *session = inflight->session;
     if (session->resend == &inflight->node)
-        session->resend = inflight->node.next;
-    if (session->resend == &session->inflight)
-        session->resend = NULL;
+        inflight_resend_from(session, inflight->node.next);
+    if (inflight->counted)
+        session->awaited--;
+    inflight->counted = false;
     list_remove(&inflight->node);
     pidmap_remove(&session->outbound, inflight->packet_id);
     metric_add(&session->broker->deps.metrics->inflight, -1);
@@ -65,8 +110,7 @@ void inflight_end(struct inflight *inflight)
     inflight_leave_session(inflight);
     if (inflight->cursor)
         cursor_touch(broker, inflight->cursor);
-    list_remove(&inflight->cursor_node);
-    inflight->cursor = NULL;
+    inflight_close(inflight);
     if (inflight->writes > 0) {
         inflight->dead = true;
     } else if (inflight->has_row) {
@@ -118,13 +162,16 @@ static void inflight_written(struct broker *broker, void *data, int err)
     if (inflight->state == INFLIGHT_STORING) {
         inflight->state = INFLIGHT_SENT;
         inflight->unsent = true;
-        session->resend = session->resend ? session->inflight.next : &inflight->node;
-        session_pump(session);
+        if (session->link && !session->opening)
+            inflight_resend_from(session,
+                                 session->resend ? session->inflight.next : &inflight->node);
     } else if (inflight->state == INFLIGHT_RELEASING) {
         inflight->state = INFLIGHT_RELEASED;
-        if (session->link)
-            session->link->ops->ack(session->link, PACKET_PUBREL, inflight->packet_id,
-                                    REASON_SUCCESS, NULL);
+        if (!session->link || session->opening)
+            return; /* all in flight goes out again when the connection is there */
+        inflight->unsent = false;
+        session->link->ops->ack(session->link, PACKET_PUBREL, inflight->packet_id, REASON_SUCCESS,
+                                NULL);
     }
 }
 

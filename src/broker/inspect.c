@@ -11,12 +11,6 @@
 
 #define DELETE_OPS_MAX 4096u
 
-static int slice_order(struct slice a, struct slice b)
-{
-    const int order = memcmp(a.bytes, b.bytes, MIN(a.size, b.size));
-    return order ? order : (a.size > b.size) - (a.size < b.size);
-}
-
 /* --- topics
  * ------------------------------------------------------------------------------------------ */
 
@@ -44,7 +38,7 @@ size_t inspect_topics(struct broker *broker, struct slice after, size_t limit, t
         const struct topic *topic = CONTAINER_OF(it, struct topic, node);
         if (count == limit)
             break;
-        if (after.size > 0 && slice_order(topic->name, after) <= 0)
+        if (after.size > 0 && core_order(topic->name, after) <= 0)
             continue;
         struct topic_info info;
         topic_describe(broker, topic, &info);
@@ -265,7 +259,7 @@ struct page {
 
 static bool page_less(const struct page *page, size_t a, size_t b)
 {
-    return slice_order(page->heap[a]->client_id, page->heap[b]->client_id) < 0;
+    return core_order(page->heap[a]->client_id, page->heap[b]->client_id) < 0;
 }
 
 static void page_swap(struct page *page, size_t a, size_t b)
@@ -292,7 +286,7 @@ static void page_sink(struct page *page, size_t at)
 static void page_add(struct page *page, const struct session *session)
 {
     if (page->count == page->limit) {
-        if (slice_order(session->client_id, page->heap[0]->client_id) < 0) {
+        if (core_order(session->client_id, page->heap[0]->client_id) < 0) {
             page->heap[0] = session;
             page_sink(page, 0);
         }
@@ -317,7 +311,7 @@ size_t inspect_clients(struct broker *broker, struct slice after, size_t limit,
         return 0;
     list_each (it, &broker->session_list) {
         const struct session *session = CONTAINER_OF(it, struct session, node);
-        if ((after.size == 0 || slice_order(session->client_id, after) > 0) &&
+        if ((after.size == 0 || core_order(session->client_id, after) > 0) &&
             client_wanted(session, filter))
             page_add(&page, session);
     }

@@ -33,14 +33,18 @@ static void link_opened(struct session *session, const struct connack *connack)
     list_each (it, &session->subs) {
         sub_attach(CONTAINER_OF(it, struct sub, session_node));
     }
+    session->awaited = 0;
     list_each (it, &session->inflight) {
-        CONTAINER_OF(it, struct inflight, node)->unsent = true;
+        struct inflight *inflight = CONTAINER_OF(it, struct inflight, node);
+        inflight->unsent = true;
+        inflight->counted = false;
     }
-    session->resend = list_empty(&session->inflight) ? NULL : session->inflight.next;
+    inflight_resend_from(session, session->inflight.next);
+    const bool recovered = list_empty(&session->retained_jobs);
     list_each (it, &session->subs) {
         struct sub *sub = CONTAINER_OF(it, struct sub, session_node);
-        if (sub->flags & SUB_RETAIN_PENDING)
-            retained_job_start(sub, 0);
+        if (recovered && (sub->flags & SUB_RETAIN_PENDING))
+            retained_job_start(sub, sub->retained_from, 0);
     }
     list_each (it, &session->shared) {
         group_member_online(CONTAINER_OF(it, struct sub, lag_node)->group, session);

@@ -12,8 +12,6 @@
 
 #define PROGRESS_MS       100u
 #define PROGRESS_RETRY_MS 1000u
-#define PROGRESS_OPS_MAX  1024u
-#define PROGRESS_SIZE_MAX (256u << 10)
 
 void cursor_init(struct cursor *cursor, uint64_t owner, uint32_t queue_id, uint64_t next_seq)
 {
@@ -24,10 +22,8 @@ void cursor_init(struct cursor *cursor, uint64_t owner, uint32_t queue_id, uint6
 
 void cursor_done(struct cursor *cursor)
 {
-    list_each_safe (it, &cursor->open) {
-        CONTAINER_OF(it, struct inflight, cursor_node)->cursor = NULL;
-        list_remove(it);
-    }
+    while (!list_empty(&cursor->open))
+        inflight_close(LIST_FIRST(&cursor->open, struct inflight, cursor_node));
     list_remove(&cursor->dirty_node);
     cursor->dirty = false;
 }
@@ -73,22 +69,17 @@ static void progress_written(struct broker *broker, void *data, int err)
     }
 }
 
-static bool progress_full(const struct broker *broker)
-{
-    return broker->txn.count >= PROGRESS_OPS_MAX || broker->txn.size >= PROGRESS_SIZE_MAX;
-}
-
 /* Builds one record's worth. The cursors and entries stay listed until the submit succeeded. */
 static void progress_collect(struct broker *broker, struct list *cursors, struct list *finished)
 {
-    while (!list_empty(&broker->dirty_cursors) && !progress_full(broker)) {
+    while (!list_empty(&broker->dirty_cursors) && !txn_is_large(&broker->txn)) {
         struct cursor *cursor = LIST_FIRST(&broker->dirty_cursors, struct cursor, dirty_node);
         row_put_cursor(&broker->txn, cursor);
         list_remove(&cursor->dirty_node);
         list_push_back(cursors, &cursor->dirty_node);
     }
     while (list_empty(&broker->dirty_cursors) && !list_empty(&broker->finished) &&
-           !progress_full(broker)) {
+           !txn_is_large(&broker->txn)) {
         struct inflight *inflight = LIST_FIRST(&broker->finished, struct inflight, node);
         row_delete_outbound(&broker->txn, inflight->number, inflight->queue_id, inflight->seq);
         list_remove(&inflight->node);

@@ -8,25 +8,28 @@
  */
 #include "broker/core_priv.h"
 
+#include "broker/rows.h"
+
+/* true when the message will not come back: trimmed, or damaged. */
+static bool read_is_hopeless(int err, const struct store_read *read)
+{
+    return err == ERR_TRIMMED || err == ERR_CORRUPT || (err == 0 && read->entry_count == 0);
+}
+
 static void resend_read(void *owner, int err, const struct store_read *read)
 {
     struct session *session = owner;
-    if (!session->resend || !session->link)
-        return;
     struct inflight *inflight = CONTAINER_OF(session->resend, struct inflight, node);
-    if (!inflight->unsent)
-        return;
-    const bool readable = err == 0 && read->entry_count > 0;
-    if (readable && read->entries[0].message.position != inflight->position) {
-        session_pump(session); /* the entry it was read for has been acknowledged meanwhile */
-        return;
-    }
-    if (!readable) {
+    if (read_is_hopeless(err, read)) {
         session->trimmed++;
         metric_add(&session->broker->deps.metrics->messages_trimmed, 1);
         inflight_end(inflight);
+    } else if (err < 0) {
+        session_kick_later(session, REASON_UNSPECIFIED);
+        return;
     } else {
-        const enum deliver_result result = deliver_again(inflight, &read->entries[0].message);
+        ASSERT(read->entries[0].message.position == inflight->position);
+        const enum deliver_result result = deliver_again(inflight, &read->entries[0]);
         if (result == DELIVER_BLOCKED)
             return;
         if (result == DELIVER_SKIPPED)
@@ -55,7 +58,7 @@ static bool resend_one(struct session *session, struct inflight *inflight)
             inflight_write(inflight);
         return true;
     }
-    return inflight->state == INFLIGHT_RELEASING;
+    return inflight->state == INFLIGHT_RELEASING; /* PUBREL goes out when it is durable */
 }
 
 static void pump_resend(struct session *session)
@@ -70,6 +73,8 @@ static void pump_resend(struct session *session)
             session->resend = inflight->node.next;
             continue;
         }
+        if (session->awaited >= session->link->receive_max)
+            return; /* [MQTT5-3.3.4-9]; an acknowledgement comes first */
         const struct list *before = session->resend;
         reader_message(session->broker, &session->resend_reader, inflight->position, resend_read,
                        session);
@@ -103,6 +108,7 @@ static void sub_entries(void *owner, int err, const struct store_read *read)
 {
     struct sub *sub = owner;
     struct session *session = sub->session;
+    const uint32_t count_before = session->outbound.count;
     if (err < 0) {
         log_write(session->broker->deps.log, LOG_ERROR, "store",
                   "could not read for client '%.*s': %s", (int)session->client_id.size,
@@ -114,6 +120,10 @@ static void sub_entries(void *owner, int err, const struct store_read *read)
         const struct store_entry *entry = &read->entries[i];
         if (entry->seq < sub->cursor.next_seq)
             continue;
+        if (entry->message.position >= sub->end_position) {
+            sub->end_position = 0; /* drained: gone with the next turn of the pump */
+            break;
+        }
         if (entry->seq > sub->cursor.next_seq)
             sub_skip_trimmed(sub, entry->seq);
         if (deliver_entry(sub, &sub->cursor, entry) == DELIVER_BLOCKED)
@@ -121,22 +131,33 @@ static void sub_entries(void *owner, int err, const struct store_read *read)
         sub->cursor.next_seq = entry->seq + 1;
         cursor_touch(session->broker, &sub->cursor);
     }
-    if (sub->end_position == UINT64_MAX && (read->entry_count == 0 || sub_lag(sub) == 0)) {
+    if (sub->end_position == UINT64_MAX && sub->qos > 0 && sub_lag(sub) == 0) {
         sub_caught_up(sub);
     } else {
         list_remove(&sub->lag_node);
         list_push_back(&session->lagging, &sub->lag_node);
     }
-    session_pump(session);
+    if (session->outbound.count > count_before)
+        session_pump(session); /* until its window is full */
+    else
+        session_pump_later(session);
 }
 
-/* An unsubscribed queue that has been drained goes for good. */
-static bool sub_drained(struct sub *sub)
+/* true when the subscription does not read its queue any more: it was unsubscribed or lowered to
+ * QoS 0, and all from before that is delivered. */
+static bool sub_stopped(struct sub *sub)
 {
-    if (sub->end_position == UINT64_MAX || sub_lag(sub) > 0)
-        return false;
     struct broker *broker = sub->session->broker;
-    sub_remove(sub);
+    if (sub_is_finished(sub)) {
+        sub_remove(sub);
+    } else if (sub->qos == 0 && sub_lag(sub) == 0) {
+        sub_read_stop(sub);
+        if (sub->session->durable)
+            row_put_sub(&broker->txn, sub);
+        filter_tidy(broker, sub->filter);
+    } else {
+        return false;
+    }
     core_write_lazy(broker);
     return true;
 }
@@ -147,7 +168,7 @@ static void pump_lagging(struct session *session)
     uint32_t tries = session->sub_count;
     while (!list_empty(&session->lagging) && session_ready(session) && tries-- > 0) {
         struct sub *sub = LIST_FIRST(&session->lagging, struct sub, lag_node);
-        if (!sub->reader && sub_drained(sub))
+        if (!sub->reader && sub_stopped(sub))
             continue;
         if (sub->reader) {
             list_remove(&sub->lag_node);

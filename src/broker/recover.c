@@ -11,11 +11,9 @@
 #include "broker/rows.h"
 #include "mqtt/topic.h"
 
-#define SWEEP_OPS_MAX 4096u
-
 /* A group's row, until a member's row says which queue it reads. */
 struct group_row {
-    struct list node;
+    struct hashnode by_text;
     struct slice text; /* owned */
     uint64_t number, begin_position;
     bool used;
@@ -24,7 +22,7 @@ struct group_row {
 struct recovery {
     struct broker *broker;
     struct txn sweep; /* deletions of rows that belong to nobody */
-    struct list group_rows;
+    struct hashmap group_rows;
 };
 
 static void recovery_sweep(struct recovery *recovery, struct slice key)
@@ -36,6 +34,15 @@ static void recovery_sweep(struct recovery *recovery, struct slice key)
 static struct slice key_rest(struct slice key)
 {
     return slice_of(key.bytes + 1, key.size - 1);
+}
+
+/* Numbers in rows count too, in case that a reservation was lost with a failed write. */
+static void recover_used(struct broker *broker, uint64_t number, uint32_t queue_id)
+{
+    if (number >= broker->next_number)
+        broker->next_number = broker->number_limit = number + 1;
+    if (queue_id >= broker->next_queue_id)
+        broker->next_queue_id = broker->queue_id_limit = queue_id + 1;
 }
 
 static int recover_numbers(void *data, struct slice key, struct slice value)
@@ -57,6 +64,7 @@ static int recover_topic(void *data, struct slice key, struct slice value)
     const struct slice remark = row_sized(&reader);
     if (reader.bad || id == 0)
         return ERR_CORRUPT;
+    recover_used(broker, 0, id);
     (void)topic_add(broker, key_rest(key), id, created_ms, remark);
     return 0;
 }
@@ -81,6 +89,7 @@ static int recover_session(void *data, struct slice key, struct slice value)
     struct broker *broker = ((struct recovery *)data)->broker;
     struct row_reader reader = {.rest = value};
     struct session *session = session_new(broker, key_rest(key), row_u64(&reader));
+    recover_used(broker, session->number, 0);
     session->expiry_s = row_u32(&reader);
     session->version = row_u8(&reader);
     session->clean_start = row_u8(&reader) != 0;
@@ -118,18 +127,23 @@ static int recover_group(void *data, struct slice key, struct slice value)
     row->text = core_copy(key_rest(key));
     row->number = number;
     row->begin_position = begin_position;
-    list_push_back(&recovery->group_rows, &row->node);
+    hashmap_insert(&recovery->group_rows, &row->by_text,
+                   hash_bytes(row->text.bytes, row->text.size));
+    recover_used(recovery->broker, number, 0);
     return 0;
 }
 
-static struct group_row *group_row_find(struct recovery *recovery, struct slice text)
+static bool group_row_has_text(const struct hashnode *node, const void *key)
 {
-    list_each (it, &recovery->group_rows) {
-        struct group_row *row = CONTAINER_OF(it, struct group_row, node);
-        if (slice_equal(row->text, text))
-            return row;
-    }
-    return NULL;
+    return slice_equal(CONTAINER_OF(node, struct group_row, by_text)->text,
+                       *(const struct slice *)key);
+}
+
+static struct group_row *group_row_find(const struct recovery *recovery, struct slice text)
+{
+    struct hashnode *node = hashmap_find(&recovery->group_rows, hash_bytes(text.bytes, text.size),
+                                         group_row_has_text, &text);
+    return node ? CONTAINER_OF(node, struct group_row, by_text) : NULL;
 }
 
 static struct group *recover_member_group(struct recovery *recovery, struct filter *filter,
@@ -159,10 +173,13 @@ static int recover_sub(void *data, struct slice key, struct slice value)
         recovery_sweep(recovery, key);
         return 0;
     }
+    recover_used(broker, 0, row.queue_id);
     struct topic_share share;
     const bool shared = !row.is_private && split_shared(row.filter, &share);
+    if (shared && row.queue_id == 0)
+        return ERR_CORRUPT;
     struct filter *filter =
-        row.is_private ? filter_new_private(broker, row.filter, row.queue_id)
+        row.is_private ? filter_new_private(broker, session->client_id, row.queue_id)
                        : filter_get(broker, shared ? share.filter : row.filter, row.queue_id);
     if (!filter)
         return ERR_NOMEM;
@@ -176,7 +193,10 @@ static int recover_sub(void *data, struct slice key, struct slice value)
     struct sub *sub = sub_new(session, filter, group);
     if (row.is_private)
         session->p2p = sub;
-    sub_set_qos(sub, row.qos);
+    /* One lowered to QoS 0 may still have to read what came before. */
+    sub_set_qos(sub, row.queue_id ? MAX(row.qos, 1) : 0);
+    sub->qos = row.qos;
+    sub->retained_from = row.retained_from;
     sub->flags = row.flags;
     sub->id = row.id;
     sub->begin_position = row.begin_position;
@@ -242,10 +262,19 @@ static struct inflight *recover_open(const struct row_open *open, struct cursor 
 static void recover_group_open(struct group *group, struct inflight *inflight)
 {
     inflight->group = group;
-    inflight->state = INFLIGHT_FREE;
     inflight->sent_before = false;
     inflight->packet_id = 0;
     list_push_back(&group->redeliver, &inflight->node);
+}
+
+/* Rows of several cursors need not be of the same moment, so that two entries may claim one packet
+ * ID. Neither is given up: the client may get one of them again. */
+static void recover_adopt(struct session *session, struct inflight *inflight)
+{
+    if (inflight->packet_id == 0 || pidmap_find(&session->outbound, inflight->packet_id))
+        inflight->packet_id = pidmap_next(&session->outbound);
+    ASSERT(inflight->packet_id);
+    inflight_adopt(session, inflight);
 }
 
 static int recover_cursor(void *data, struct slice key, struct slice value)
@@ -265,14 +294,11 @@ static int recover_cursor(void *data, struct slice key, struct slice value)
     found.cursor->next_seq = row_u64(&reader);
     struct row_open open;
     while (row_open_next(&reader, &open)) {
-        if (!found.group &&
-            (open.packet_id == 0 || pidmap_find(&found.session->outbound, open.packet_id)))
-            continue;
         struct inflight *inflight = recover_open(&open, found.cursor);
         if (found.group)
             recover_group_open(found.group, inflight);
         else
-            inflight_adopt(found.session, inflight);
+            recover_adopt(found.session, inflight);
     }
     return reader.bad ? ERR_CORRUPT : 0;
 }
@@ -329,32 +355,54 @@ static struct inflight *outbound_listed(const struct cursor *cursor, uint64_t se
     return NULL;
 }
 
-/* Puts one QoS 2 delivery back. The row of its cursor may be older or newer than its own: newer
- * when the entry lies before next_seq, and then it is finished unless listed there. A later entry
- * with the same packet ID proves that an earlier one was finished. */
+/* Forgets what was put in from a cursor's row; the row of its own says more. */
+static void recover_forget(struct inflight *inflight)
+{
+    if (inflight->session)
+        inflight_leave_session(inflight);
+    else
+        list_remove(&inflight->node); /* out of its group's list */
+    inflight_close(inflight);
+    mem_free(inflight);
+}
+
+/* Another delivery holds the packet ID. Returns false when the one in `open` is the finished one of
+ * the two: it was released, or is older. A QoS 1 message is sent again with another ID. */
+static bool recover_packet_id(struct session *session, const struct row_open *open)
+{
+    struct inflight *other = pidmap_find(&session->outbound, open->packet_id);
+    if (!other)
+        return true;
+    if (other->qos == 1) {
+        inflight_leave_session(other);
+        other->packet_id = pidmap_next(&session->outbound);
+        if (other->packet_id == open->packet_id)
+            other->packet_id = pidmap_next(&session->outbound);
+        inflight_adopt(session, other);
+        return true;
+    }
+    const bool released = open->state == INFLIGHT_RELEASED;
+    if (released != (other->state == INFLIGHT_RELEASED) ? released
+                                                        : open->position < other->position)
+        return false;
+    inflight_end(other);
+    return true;
+}
+
+/* Puts one QoS 2 delivery back. The row of its cursor may be older or newer, but as long as its own
+ * row is there it goes on where that says: once more than needed only with PUBREL. */
 static void recover_delivery(struct recovery *recovery, struct session *session,
                              const struct row_open *open, uint32_t queue_id, struct slice key)
 {
     struct group *group;
     struct cursor *cursor = outbound_cursor(session, queue_id, &group);
     struct inflight *listed = cursor ? outbound_listed(cursor, open->seq) : NULL;
-    if (cursor && queue_id != 0 && !listed && open->seq < cursor->next_seq) {
+    if (listed)
+        recover_forget(listed);
+    if (!recover_packet_id(session, open)) {
         recovery_sweep(recovery, key);
         return;
     }
-    if (listed && listed->session == session) {
-        listed->state = open->state;
-        listed->has_row = true;
-        return;
-    }
-    if (listed) {
-        list_remove(&listed->node); /* out of its group's list */
-        list_remove(&listed->cursor_node);
-        mem_free(listed);
-    }
-    struct inflight *older = pidmap_find(&session->outbound, open->packet_id);
-    if (older)
-        inflight_end(older);
     struct inflight *inflight = recover_open(open, cursor ? cursor : &session->direct);
     inflight->queue_id = queue_id;
     inflight->group = group;
@@ -445,25 +493,29 @@ static int recover_tables(struct recovery *recovery, struct errmsg *reterr)
 
 static void recover_group_rows_free(struct recovery *recovery)
 {
-    while (!list_empty(&recovery->group_rows)) {
-        struct group_row *row = LIST_FIRST(&recovery->group_rows, struct group_row, node);
+    uint64_t pos = 0;
+    struct hashnode *node = NULL;
+    while ((node = hashmap_next(&recovery->group_rows, &pos, node))) {
+        struct group_row *row = CONTAINER_OF(node, struct group_row, by_text);
         if (!row->used) {
             txn_begin(&recovery->sweep, META_DELETE);
             txn_u8(&recovery->sweep, ROW_GROUP);
             txn_bytes(&recovery->sweep, row->text);
         }
-        list_remove(&row->node);
+        hashmap_remove(&recovery->group_rows, node);
         core_free(&row->text);
         mem_free(row);
     }
+    hashmap_done(&recovery->group_rows);
 }
 
-/* QoS 2 entries that only the cursor's row knows were finished: their own row is gone. */
+/* QoS 2 entries that only the cursor's row knows were finished, because their own row is gone; or
+ * it never came into being, and nothing was sent. */
 static void recover_finish(struct session *session)
 {
     list_each_safe (it, &session->inflight) {
         struct inflight *inflight = CONTAINER_OF(it, struct inflight, node);
-        if (inflight->qos == 2 && !inflight->has_row)
+        if (inflight->qos == 2 && !inflight->has_row && inflight->state != INFLIGHT_STORING)
             inflight_end(inflight);
     }
 }
@@ -519,6 +571,8 @@ static void recover_clock(struct session *session)
     timer_start(broker->deps.timers, &session->expiry_timer, MAX(left_ms, will_ms));
 }
 
+/* Likewise for what is to go to another member: a QoS 2 message that was sent to one whose session
+ * has ended is not. [MQTT5-4.8.2-5] */
 static void recover_groups(struct broker *broker)
 {
     list_each (it, &broker->session_list) {
@@ -527,20 +581,33 @@ static void recover_groups(struct broker *broker)
             struct group *group = CONTAINER_OF(at, struct sub, lag_node)->group;
             list_each_safe (entry, &group->redeliver) {
                 struct inflight *inflight = CONTAINER_OF(entry, struct inflight, node);
-                if (inflight->qos != 2)
-                    continue;
-                list_remove(&inflight->node);
-                list_remove(&inflight->cursor_node);
-                mem_free(inflight);
+                if (inflight->qos == 2 && inflight->state != INFLIGHT_STORING &&
+                    inflight->state != INFLIGHT_FREE)
+                    recover_forget(inflight);
+                else
+                    inflight->state = INFLIGHT_FREE;
             }
         }
     }
 }
 
+static void recover_sweep(struct recovery *recovery)
+{
+    struct broker *broker = recovery->broker;
+    const struct meta_op *ops = txn_ops(&recovery->sweep);
+    for (uint32_t i = 0; i < recovery->sweep.count; i++) {
+        txn_begin(&broker->txn, META_DELETE);
+        txn_bytes(&broker->txn, ops[i].key);
+        if (txn_is_large(&broker->txn))
+            core_write_lazy(broker);
+    }
+    core_write_lazy(broker);
+}
+
 int recover_all(struct broker *broker, struct errmsg *reterr)
 {
     struct recovery recovery = {.broker = broker};
-    list_init(&recovery.group_rows);
+    hashmap_init(&recovery.group_rows);
     const int err = recover_tables(&recovery, reterr);
     recover_group_rows_free(&recovery);
     if (err == 0) {
@@ -552,10 +619,8 @@ int recover_all(struct broker *broker, struct errmsg *reterr)
             recover_clock(session);
         }
     }
-    broker->txn = recovery.sweep;
-    if (err == 0 && broker->txn.count > UINT16_MAX)
-        broker->txn.count = SWEEP_OPS_MAX; /* the rest is swept at later starts */
     if (err == 0)
-        core_write_lazy(broker);
+        recover_sweep(&recovery);
+    txn_done(&recovery.sweep);
     return err;
 }

@@ -132,7 +132,7 @@ static void job_free(struct retained_job *job)
     mem_free(job);
 }
 
-void retained_job_start(struct sub *sub, uint16_t held_by)
+void retained_job_start(struct sub *sub, uint64_t retained_from, uint16_t held_by)
 {
     struct session *session = sub->session;
     struct broker *broker = session->broker;
@@ -152,7 +152,17 @@ void retained_job_start(struct sub *sub, uint16_t held_by)
     if (waits)
         list_push_back(&broker->retained_waiting, &job->wait_node);
     sub->flags |= SUB_RETAIN_PENDING;
+    sub->retained_from = retained_from;
     session_pump(session);
+}
+
+void retained_jobs_pause(struct session *session)
+{
+    list_each (it, &session->retained_jobs) {
+        struct retained_job *job = CONTAINER_OF(it, struct retained_job, node);
+        reader_cancel(&job->reader);
+        job->held_by = 0;
+    }
 }
 
 void retained_jobs_cancel(struct session *session, const struct sub *sub)
@@ -197,13 +207,14 @@ static void job_advance(struct retained_job *job, struct slice topic)
 static void job_read(void *owner, int err, const struct store_read *read)
 {
     struct retained_job *job = owner;
-    session_pump(job->sub->session);
     /* One that is gone or unreadable is passed over: the walk goes on behind it. */
     if (err == 0 && read->entry_count > 0 &&
-        deliver_retained(job->sub, &read->entries[0].message) == DELIVER_BLOCKED) {
+        deliver_retained(job->sub, &read->entries[0]) == DELIVER_BLOCKED) {
         job->blocked = true;
         return;
     }
+    if (!job->stepping)
+        session_pump(job->sub->session);
     core_free(&job->after);
     job->after = job->next;
     job->next = slice_of("", 0);
@@ -234,7 +245,9 @@ static bool job_step(struct retained_job *job, bool *ret_over)
     job->blocked = false;
     core_free(&job->next);
     job->next = core_copy(topic);
+    job->stepping = true;
     reader_message(broker, &job->reader, retained->position, job_read, job);
+    job->stepping = false;
     return !job->reader && !job->blocked;
 }
 

@@ -74,6 +74,10 @@ void row_delete_session(struct txn *txn, struct slice client_id)
 
 void row_filter_text(struct txn *txn, const struct filter *filter, const struct group *group)
 {
+    if (filter->is_private) {
+        txn_u8(txn, 0); /* no filter has this byte; the client ID is the session's */
+        return;
+    }
     if (group) {
         txn_bytes(txn, slice_str("$share/"));
         txn_bytes(txn, group->name);
@@ -93,12 +97,14 @@ void row_put_sub(struct txn *txn, const struct sub *sub)
 {
     row_key_sub(txn, META_PUT, sub);
     txn_value(txn);
-    txn_u32(txn, sub->filter->queue_id);
+    /* Only of one that reads it: others may outlive the queue. */
+    txn_u32(txn, sub->group || sub_reads_queue(sub) ? sub->filter->queue_id : 0);
     txn_u8(txn, sub->qos);
     txn_u8(txn, sub->flags);
     txn_u32(txn, sub->id);
     txn_u64(txn, sub->begin_position);
     txn_u64(txn, sub->end_position);
+    txn_u64(txn, sub->retained_from);
     txn_u8(txn, sub->filter->is_private);
 }
 
@@ -121,8 +127,11 @@ int row_get_sub(struct slice key, struct slice value, struct row_sub *ret)
     ret->id = row_u32(&reader);
     ret->begin_position = row_u64(&reader);
     ret->end_position = row_u64(&reader);
+    ret->retained_from = row_u64(&reader);
     ret->is_private = row_u8(&reader) != 0;
-    return key_bad || reader.bad || ret->qos > 2 ? ERR_CORRUPT : 0;
+    const bool bad = key_bad || reader.bad || ret->qos > 2 || ret->filter.size == 0 ||
+                     ((ret->is_private || ret->qos > 0) && ret->queue_id == 0);
+    return bad ? ERR_CORRUPT : 0;
 }
 
 static void row_key_group(struct txn *txn, enum meta_kind kind, const struct group *group)

@@ -11,8 +11,6 @@
 #include "broker/publish.h"
 #include "broker/rows.h"
 
-#define DISCARD_OPS_MAX 8192u
-
 static bool session_has_id(const struct hashnode *node, const void *key)
 {
     return slice_equal(CONTAINER_OF(node, struct session, by_id)->client_id,
@@ -65,8 +63,7 @@ static void retry_due(struct timer *timer)
         if (inflight->sent_before || inflight->state == INFLIGHT_RELEASED)
             inflight->unsent = true;
     }
-    session->resend = list_empty(&session->inflight) ? NULL : session->inflight.next;
-    session_pump(session);
+    inflight_resend_from(session, session->inflight.next);
     timer_start(broker->deps.timers, timer, (uint64_t)broker->config.retry_interval_s * 1000);
 }
 
@@ -104,21 +101,26 @@ static void session_stop(struct session *session)
     timer_stop(timers, &session->will_timer);
     timer_stop(timers, &session->retry_timer);
     session_pump_stop(session);
-    retained_jobs_cancel(session, NULL);
+    retained_jobs_pause(session);
+}
+
+/* Its rows go with the session's, or stay for the next start. */
+static void session_end_inflight(struct session *session)
+{
+    while (!list_empty(&session->inflight)) {
+        struct inflight *inflight = LIST_FIRST(&session->inflight, struct inflight, node);
+        inflight->has_row = false;
+        inflight_end(inflight);
+    }
 }
 
 void session_free(struct session *session)
 {
     struct broker *broker = session->broker;
     session_stop(session);
+    retained_jobs_cancel(session, NULL);
     publish_forget(session);
-    while (!list_empty(&session->inflight)) {
-        struct inflight *inflight = LIST_FIRST(&session->inflight, struct inflight, node);
-        inflight->has_row = false; /* all its rows go at once, or stay for the next start */
-        if (inflight->cursor && inflight->group)
-            cursor_touch(broker, inflight->cursor);
-        inflight_end(inflight);
-    }
+    session_end_inflight(session);
     while (!list_empty(&session->subs))
         sub_free(LIST_FIRST(&session->subs, struct sub, session_node));
     cursor_done(&session->direct);
@@ -148,7 +150,7 @@ void session_write(struct session *session, uint8_t level)
  * the session row is gone, which is in the first. */
 static void discard_overflow(struct broker *broker)
 {
-    if (broker->txn.count >= DISCARD_OPS_MAX)
+    if (txn_is_large(&broker->txn))
         core_write_lazy(broker);
 }
 
@@ -171,6 +173,7 @@ static void discard_rows(struct session *session)
             row_delete_outbound(txn, session->number, inflight->queue_id, inflight->seq);
         discard_overflow(broker);
     }
+    session_end_inflight(session);
     while (!list_empty(&session->subs)) {
         sub_remove(LIST_FIRST(&session->subs, struct sub, session_node));
         discard_overflow(broker);
@@ -186,6 +189,11 @@ void session_discard(struct session *session)
         will_publish(session, true);
     ASSERT(broker->txn.count == 0);
     publish_forget(session);
+    list_each (it, &session->shared) {
+        struct group *group = CONTAINER_OF(it, struct sub, lag_node)->group;
+        group_take_all(group, session);
+        group_wake(group);
+    }
     if (session->has_row)
         discard_rows(session);
     session_free(session);
@@ -223,6 +231,7 @@ void session_offline(struct session *session, bool publish_will)
 {
     struct broker *broker = session->broker;
     ASSERT(session->link);
+    const bool takes_will_back = !publish_will && session->will;
     session_detach_link(session);
     session->disconnected_ms = core_wall_ms(broker);
     if (!publish_will) {
@@ -236,7 +245,7 @@ void session_offline(struct session *session, bool publish_will)
         return;
     }
     if (session->has_row)
-        session_write(session, publish_will ? STORE_LAZY : STORE_SYNC);
+        session_write(session, takes_will_back ? STORE_SYNC : STORE_LAZY);
     session_start_expiry(session, 0);
 }
 

@@ -72,32 +72,51 @@ struct sub *sub_new(struct session *session, struct filter *filter, struct group
 
 bool sub_reads_queue(const struct sub *sub)
 {
-    return !sub->group && sub->qos > 0;
+    return sub->cursor.queue_id != 0;
 }
 
-void sub_set_qos(struct sub *sub, uint8_t qos)
+static void sub_read_start(struct sub *sub)
 {
-    const bool read_before = sub_reads_queue(sub);
-    sub->qos = qos;
-    const bool reads = sub_reads_queue(sub);
-    if (reads == read_before)
-        return;
     struct filter *filter = sub->filter;
-    if (!reads) {
-        filter->queue_sub_count--;
-        reader_cancel(&sub->reader);
-        list_remove(&sub->lag_node);
-        sub->lagging = false;
-        cursor_done(&sub->cursor);
-        cursor_init(&sub->cursor, sub->session->number, 0, 0);
-        return;
-    }
     ASSERT(filter->queue_id);
     filter->queue_sub_count++;
     uint64_t first, next;
     store_queue_bounds(sub->session->broker->deps.store, filter->queue_id, &first, &next);
     cursor_init(&sub->cursor, sub->session->number, filter->queue_id, next);
     sub->cursor.durable = sub->session->durable;
+}
+
+void sub_read_stop(struct sub *sub)
+{
+    if (!sub_reads_queue(sub))
+        return;
+    sub->filter->queue_sub_count--;
+    reader_cancel(&sub->reader);
+    list_remove(&sub->lag_node);
+    sub->lagging = false;
+    inflight_hand_over(&sub->cursor, sub->session);
+    if (sub->session->durable)
+        row_delete_cursor(&sub->session->broker->txn, sub->session->number, sub->cursor.queue_id);
+    cursor_done(&sub->cursor);
+    cursor_init(&sub->cursor, sub->session->number, 0, 0);
+}
+
+void sub_set_qos(struct sub *sub, uint8_t qos)
+{
+    sub->qos = qos;
+    if (sub->group)
+        return;
+    if (qos > 0 && !sub_reads_queue(sub))
+        sub_read_start(sub);
+    else if (qos == 0 && sub_lag(sub) == 0)
+        sub_read_stop(sub);
+}
+
+bool sub_is_finished(const struct sub *sub)
+{
+    if (sub->end_position == UINT64_MAX)
+        return false;
+    return sub->end_position == 0 || sub_lag(sub) == 0;
 }
 
 void sub_free(struct sub *sub)
@@ -132,11 +151,11 @@ void sub_free(struct sub *sub)
 void sub_remove(struct sub *sub)
 {
     struct session *session = sub->session;
-    if (session->durable) {
+    if (sub->group)
+        inflight_hand_over(&sub->group->cursor, session);
+    if (session->durable)
         row_delete_sub(&session->broker->txn, sub);
-        if (sub_reads_queue(sub))
-            row_delete_cursor(&session->broker->txn, session->number, sub->cursor.queue_id);
-    }
+    sub_read_stop(sub);
     sub_free(sub);
 }
 
@@ -163,8 +182,10 @@ void sub_attach(struct sub *sub)
 {
     if (sub->group)
         return;
+    list_remove(&sub->live_node);
     list_push_back(&sub->filter->live, &sub->live_node);
-    if (sub_reads_queue(sub) && sub_lag(sub) > 0)
+    if (sub_reads_queue(sub) &&
+        (sub_lag(sub) > 0 || sub->qos == 0 || sub->end_position != UINT64_MAX))
         sub_mark_lagging(sub);
 }
 

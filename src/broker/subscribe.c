@@ -136,10 +136,8 @@ static struct group *wanted_group(struct broker *broker, struct filter *filter,
 /* A new position: from now on. */
 static void sub_begin(struct sub *sub)
 {
-    struct store_stats stats;
-    struct store *store = sub->session->broker->deps.store;
-    store->ops->stats(store, &stats);
-    sub->begin_position = sub->group ? 0 : stats.head_position; /* a group has its own */
+    sub->begin_position =
+        sub->group ? 0 : core_head(sub->session->broker); /* a group has its own */
     sub->end_position = UINT64_MAX;
 }
 
@@ -171,7 +169,7 @@ static struct sub *subscribe_make(struct session *session, const struct wanted *
     *ret_new = sub == NULL;
     if (sub && sub->end_position != UINT64_MAX) {
         /* Unsubscribed and not drained yet: what is left of it is given up for the new one. */
-        sub_set_qos(sub, 0);
+        sub_read_stop(sub);
         *ret_new = true;
     }
     if (!sub) {
@@ -235,17 +233,17 @@ static uint8_t subscribe_one(struct session *session, struct wanted *wanted)
     const uint8_t handling = wanted->entry.retain_handling;
     const bool wants_retained = !sub->group && (handling == 0 || (handling == 1 && is_new));
     if (wants_retained)
-        retained_job_start(sub, wanted->packet_id);
+        retained_job_start(sub, core_head(broker), wanted->packet_id);
     if (session->durable) {
         row_put_sub(&broker->txn, sub);
         if (sub->group) {
             row_put_group(&broker->txn, sub->group);
             row_put_cursor(&broker->txn, &sub->group->cursor);
         }
-        if (is_new && sub_reads_queue(sub))
+        if (sub_reads_queue(sub))
             row_put_cursor(&broker->txn, &sub->cursor);
     }
-    if (!sub->group && topic_is_system(topic_first(wanted->filter)) && handling != 2)
+    if (wants_retained && topic_is_system(topic_first(wanted->filter)))
         sys_subscribed(broker->sys, sub);
     return wanted->entry.qos;
 }
@@ -286,9 +284,7 @@ static void sub_end(struct sub *sub)
         sub_remove(sub);
         return;
     }
-    struct store_stats stats;
-    broker->deps.store->ops->stats(broker->deps.store, &stats);
-    sub->end_position = stats.head_position;
+    sub->end_position = core_head(broker);
     sub_mark_lagging(sub);
     retained_jobs_cancel(sub->session, sub);
     if (sub->session->durable)

@@ -197,8 +197,8 @@ static void sys_send(void *data, const char *topic, const char *text)
     struct sub *sub = data;
     if (!topic_match(sub->filter->text, slice_str(topic)))
         return;
-    const struct message message = sys_message(sub->session->broker, topic, text);
-    (void)deliver_retained(sub, &message);
+    const struct store_entry entry = {.message = sys_message(sub->session->broker, topic, text)};
+    (void)deliver_retained(sub, &entry);
 }
 
 void sys_subscribed(struct sys *sys, struct sub *sub)

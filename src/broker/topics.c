@@ -29,12 +29,6 @@ struct topic *topic_by_id(const struct broker *broker, uint32_t id)
     return node ? CONTAINER_OF(node, struct topic, by_id) : NULL;
 }
 
-static int slice_order(struct slice a, struct slice b)
-{
-    const int order = memcmp(a.bytes, b.bytes, MIN(a.size, b.size));
-    return order ? order : (a.size > b.size) - (a.size < b.size);
-}
-
 struct topic *topic_add(struct broker *broker, struct slice name, uint32_t id, uint64_t created_ms,
                         struct slice remark)
 {
@@ -48,7 +42,7 @@ struct topic *topic_add(struct broker *broker, struct slice name, uint32_t id, u
     hashmap_insert(&broker->topics_by_id, &topic->by_id, hash_u64(id));
     struct list *place = broker->topics_sorted.prev;
     while (place != &broker->topics_sorted &&
-           slice_order(CONTAINER_OF(place, struct topic, node)->name, name) > 0)
+           core_order(CONTAINER_OF(place, struct topic, node)->name, name) > 0)
         place = place->prev;
     list_push_front(place, &topic->node);
     broker->topic_count++;

@@ -12,6 +12,7 @@
 
 #define TRIM_COPIES_MAX 64u
 #define TRIM_VISITS_MAX 4096u
+#define TRIM_RETRY_MS   1000u
 
 struct trim {
     struct broker *broker;
@@ -49,6 +50,8 @@ static void copy_done(struct store_append *append, int err)
         retained->pending--;
         if (err == 0 && retained->position == copy->position)
             retained->position = append->stored.position;
+        if (!retained->present && retained->pending == 0)
+            retained_remove(broker->retained, copy->topic);
     }
     core_free(&copy->topic);
     mem_free(copy);
@@ -56,13 +59,14 @@ static void copy_done(struct store_append *append, int err)
     trim_end_copy(trim);
 }
 
-static void trim_copy(struct trim *trim, const struct message *message)
+/* Returns 0, also when there is nothing to copy any more, or why it cannot be done now. */
+static int trim_copy(struct trim *trim, const struct message *message)
 {
     struct broker *broker = trim->broker;
     struct retained *retained = retained_find(broker->retained, message->topic);
     if (!retained || !retained->present || retained->pending > 0 ||
         retained->position != message->position)
-        return;
+        return 0;
     struct message copied = *message;
     copied.flags |= MESSAGE_COPY;
     copied.origin = retained->origin;
@@ -83,32 +87,34 @@ static void trim_copy(struct trim *trim, const struct message *message)
     if (err < 0) {
         core_free(&copy->topic);
         mem_free(copy);
-        return;
+        return err;
     }
     retained->pending++;
     broker->pending++;
     trim->copies++;
+    return 0;
 }
 
 static void trim_read(void *owner, int err, const struct store_read *read)
 {
     struct trim *trim = owner;
-    if (err == 0 && read->entry_count > 0)
-        trim_copy(trim, &read->entries[0].message);
-    timer_start(trim->broker->deps.timers, &trim->next_turn, 0);
+    struct broker *broker = trim->broker;
+    if (err == 0 && read->entry_count > 0) {
+        err = trim_copy(trim, &read->entries[0].message);
+    } else if (err == ERR_TRIMMED || err == ERR_CORRUPT) {
+        retained_drop(broker, trim->after); /* or no pass would ever be the last */
+        core_write_lazy(broker);
+        err = 0;
+    }
+    timer_start(broker->deps.timers, &trim->next_turn, err < 0 ? TRIM_RETRY_MS : 0);
 }
 
 /* The next first-level topic in name order; NULL at the end of the pass. */
 static const struct topic *trim_topic(const struct trim *trim)
 {
-    const struct topic *found = NULL;
     list_each (it, &trim->broker->topics_sorted) {
         const struct topic *topic = CONTAINER_OF(it, struct topic, node);
-        if (found)
-            return topic;
-        if (trim->first.bytes && slice_equal(topic->name, trim->first))
-            found = topic;
-        else if (!trim->first.bytes)
+        if (!trim->first.bytes || core_order(topic->name, trim->first) > 0)
             return topic;
     }
     return NULL;

@@ -5,6 +5,9 @@
 #include <endian.h>
 #include <string.h>
 
+#define TXN_OPS_LARGE  1024u
+#define TXN_SIZE_LARGE (256u << 10)
+
 struct txn_op {
     enum meta_kind kind;
     size_t key_offset, key_size;
@@ -17,6 +20,11 @@ void txn_done(struct txn *txn)
     mem_free(txn->ops);
     mem_free(txn->bytes);
     *txn = (struct txn){.parts = NULL};
+}
+
+bool txn_is_large(const struct txn *txn)
+{
+    return txn->count >= TXN_OPS_LARGE || txn->size >= TXN_SIZE_LARGE;
 }
 
 void txn_clear(struct txn *txn)

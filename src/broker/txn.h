@@ -16,6 +16,8 @@ struct txn {
 
 void txn_done(struct txn *txn);
 void txn_clear(struct txn *txn);
+/* As much as should go into one record. */
+bool txn_is_large(const struct txn *txn);
 
 /* Begins an operation; its key is what is added until txn_value, its value what is added after. */
 void txn_begin(struct txn *txn, enum meta_kind kind);

@@ -61,7 +61,7 @@ void will_publish(struct session *session, bool ending)
     if (session->has_row)
         row_put_session(&broker->txn, session);
     const int err = publish_submit(broker, &request);
-    if (err == ERR_UNAVAILABLE && !ending) {
+    if ((err == ERR_UNAVAILABLE || err == ERR_AGAIN) && !ending) {
         session->will = will;
         timer_start(broker->deps.timers, &session->will_timer, WILL_RETRY_MS);
         return;
