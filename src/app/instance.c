@@ -114,28 +114,36 @@ static int open_id(int dir_fd, uint64_t now_ms, struct instance *instance)
     return file_write_whole(dir_fd, INSTANCE_FILE, line, (size_t)size, 0640);
 }
 
+static int open_files(int dir_fd, uint64_t now_ms, struct instance *instance, struct errmsg *reterr)
+{
+    const char *name = INSTANCE_FILE;
+    int err = open_id(dir_fd, now_ms, instance);
+    if (err == 0) {
+        name = INSTANCE_TOKEN_FILE;
+        err = open_token(dir_fd, instance);
+    }
+    if (err < 0) {
+        errmsg_wrap(reterr, "could not read or make '%s': %s", name,
+                    err == ERR_CORRUPT
+                        ? "it is not as this server writes it; remove it to have a new one made"
+                        : err_text(err));
+    }
+    return err;
+}
+
 int instance_open(const char *data_dir, uint64_t now_ms, struct instance *ret_instance,
                   struct errmsg *reterr)
 {
     struct instance instance = {0};
-    const char *name = data_dir;
-    int err = file_openat(AT_FDCWD, data_dir, O_RDONLY | O_DIRECTORY, 0);
-    if (err >= 0) {
-        const int dir_fd = err;
-        name = INSTANCE_FILE;
-        err = open_id(dir_fd, now_ms, &instance);
-        if (err == 0) {
-            name = INSTANCE_TOKEN_FILE;
-            err = open_token(dir_fd, &instance);
-        }
-        (void)close(dir_fd);
+    const int dir_fd = file_openat(AT_FDCWD, data_dir, O_RDONLY | O_DIRECTORY, 0);
+    if (dir_fd < 0) {
+        errmsg_wrap(reterr, "could not open data_dir '%s': %s", data_dir, err_text(dir_fd));
+        return dir_fd;
     }
+    const int err = open_files(dir_fd, now_ms, &instance, reterr);
+    (void)close(dir_fd);
     if (err < 0) {
-        errmsg_wrap(reterr, "could not read or make '%s' in the data directory '%s': %s", name,
-                    data_dir,
-                    err == ERR_CORRUPT ? "it is not as this server writes it; remove it "
-                                         "to have a new one made"
-                                       : err_text(err));
+        errmsg_wrap(reterr, "data_dir '%s'", data_dir);
         return err;
     }
     *ret_instance = instance;

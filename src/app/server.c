@@ -60,7 +60,8 @@ static int make_data_dir(struct server *server, struct errmsg *reterr)
     const char *dir = server->config.data_dir;
     const int err = file_mkdirat(AT_FDCWD, dir, DATA_DIR_MODE);
     if (err < 0) {
-        errmsg_wrap(reterr, "could not make data_dir '%s': %s", dir, err_text(err));
+        errmsg_wrap(reterr, "could not make data_dir '%s': %s", dir,
+                    err == -ENOENT ? "its parent directory does not exist" : err_text(err));
         return err;
     }
     return instance_open(dir, loop_wall_ms(server->loop), &server->instance, reterr);
@@ -77,15 +78,8 @@ static int open_store(struct server *server, struct errmsg *reterr)
     }
     struct local_config local;
     mapping_local(&server->config, &local);
-    const int err = local_open(&local, server->loop, server->workers, server->log, server->metrics,
-                               &server->store, &server->meta, reterr);
-    if (err == -EWOULDBLOCK) {
-        errmsg_wrap(reterr,
-                    "data_dir '%s' is in use by another process; stop that, or choose "
-                    "another data_dir",
-                    server->config.data_dir);
-    }
-    return err;
+    return local_open(&local, server->loop, server->workers, server->log, server->metrics,
+                      &server->store, &server->meta, reterr);
 }
 
 static int start_core(struct server *server, struct errmsg *reterr)
