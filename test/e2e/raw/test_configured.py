@@ -168,6 +168,91 @@ def test_duplicate_client_id_is_rejected(strict, guest, version):
     first.quiet()
 
 
+@pytest.fixture(name="tight", scope="module")
+def fixture_tight(make_server_module):
+    """A server whose limits are reached at once."""
+    return make_server_module(
+        **{
+            "limits.connect_timeout": "300ms",
+            "limits.filters_per_client": 3,
+            "limits.payload_max": "10B",
+            "limits.topics": 2,
+            "limits.topic_levels": 4,
+        }
+    )
+
+
+PARTS = (b"", b"\x10", b"\x10\x80", wire.connect(V5, "x")[:8], wire.connect(V311, "x")[:-1])
+
+
+def test_connect_timeout(tight):
+    """A connection that does not finish its CONNECT in time is closed, however far it got."""
+    peers = [Peer(tight, V311) for _ in PARTS]
+    for peer, part in zip(peers, PARTS):
+        peer.send(part)
+    for peer in peers:
+        peer.closed()
+        peer.close()
+
+
+def test_connect_timeout_ends_with_connect(tight, version):
+    """Whoever has connected may be silent longer than that."""
+    with Peer(tight, version) as peer, Peer(tight, version) as silent:
+        peer.connect()
+        silent.closed()
+        peer.quiet()
+
+
+def test_filters_per_client(tight, version):
+    """The fourth filter: 0x97 or 0x80; a replaced one counts once, an unsubscribed one no more.
+
+    [MQTT3-3.8.4-5] [MQTT5-3.8.4-7] [MQTT5-3.9.3-2]
+    """
+    refused = 0x97 if version == V5 else 0x80
+    with Peer(tight, version) as peer:
+        peer.connect()
+        peer.send(wire.subscribe(version, 1, "t/1", "t/1", "t/2", "t/3", "t/4"))
+        peer.expect(wire.SUBACK, packet_id=1, reasons=[0, 0, 0, 0, refused])
+        peer.send(wire.unsubscribe(version, 2, "t/1"))
+        peer.expect(wire.UNSUBACK, packet_id=2)
+        peer.subscribe("t/4", packet_id=3)
+
+
+def test_payload_max(tight, version):
+    """A payload above the limit: 0x97, in 3.1.1 the end.
+
+    [MQTT3-3.3.5-2] [MQTT5-3.4.2-1] [MQTT5-3.5.2-1]
+    """
+    with Peer(tight, version) as peer:
+        peer.connect()
+        peer.publish("t/1", b"0123456789", 1, 1)
+        peer.send(wire.publish(version, "t/1", b"0123456789a", 1, 2))
+        if version != V5:
+            peer.closed()
+            return
+        peer.expect(PUBACK, packet_id=2, reason=0x97)
+        peer.send(wire.publish(version, "t/1", b"0123456789a", 2, 3))
+        peer.expect(PUBREC, packet_id=3, reason=0x97)
+        peer.quiet()
+
+
+def test_levels_and_topics(tight):
+    """One level or one first-level topic too many, in names and in filters.
+
+    [MQTT5-3.4.2-1] [MQTT5-3.9.3-2]
+    """
+    with Peer(tight, V5) as peer:
+        peer.connect()
+        peer.publish("t/b/c/d", b"x", 1, 1)
+        peer.send(wire.publish(V5, "t/b/c/d/e", b"x", 1, 2))
+        peer.expect(PUBACK, packet_id=2, reason=TOPIC_NAME_INVALID)
+        peer.publish("u/b", b"x", 1, 3)
+        peer.send(wire.publish(V5, "v/b", b"x", 1, 4))
+        peer.expect(PUBACK, packet_id=4, reason=0x97)
+        peer.send(wire.subscribe(V5, 5, "t/b/c/d/#", "t/b/c/#", "v/#"))
+        peer.expect(wire.SUBACK, packet_id=5, reasons=[FILTER_INVALID, 0, 0x97])
+
+
 @pytest.fixture(name="guarded", scope="module")
 def fixture_guarded(make_server_module, tmp_path_factory):
     """A server for one user, "known" with the password "right"."""
