@@ -447,3 +447,110 @@ def test_qos_0_is_not_kept_from_a_reader(joined, version, topic):
         publisher.publish(topic, str(number), number % 2, 1)
         found = subscriber.take(topic, str(number), number % 2)
         assert not found.dup and (found.packet_id != 0) == bool(number % 2)
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_smaller_receive_maximum_on_return(joined, topic, qos):
+    """A client that returns with a smaller window gets what is unacknowledged bit by bit.
+
+    [MQTT5-3.3.4-9] [MQTT5-4.9.0-1] [MQTT5-4.4.0-1]
+    """
+    publisher = joined()
+    first = joined(**keep(V5))
+    first.subscribe((topic, qos))
+    for number in range(6):
+        publisher.publish(topic, str(number), qos, 1)
+    ids = [first.expect(PUBLISH, payload=str(n).encode()).packet_id for n in range(6)]
+    first.close()
+    narrow = {"clean": False, "properties": [("session_expiry", 300), ("receive_maximum", 2)]}
+    again = joined(client_id=first.client_id, **narrow)
+    for start in (0, 2, 4):
+        for number in (start, start + 1):
+            again.expect(PUBLISH, payload=str(number).encode(), packet_id=ids[number])
+        again.quiet()
+        for number in (start, start + 1):
+            again.ack(PUBACK if qos == 1 else PUBREC, ids[number])
+            if qos == 2:
+                again.pick(PUBREL, ids[number])
+        for number in (start, start + 1):
+            if qos == 2:
+                again.ack(PUBCOMP, ids[number])
+    again.quiet()
+
+
+@pytest.mark.parametrize("qos,kind", [(1, PUBACK), (2, PUBREC)])
+def test_a_refusal_makes_room(joined, topic, qos, kind):
+    """PUBACK and PUBREC of 0x80 and above give their place of the window back.
+
+    [MQTT5-4.9.0-1] [MQTT5-4.4.0-2]
+    """
+    publisher, subscriber = joined(), joined(properties=[("receive_maximum", 1)])
+    subscriber.subscribe((topic, qos))
+    for number in range(5):
+        publisher.publish(topic, str(number), qos, 1)
+    for number in range(5):
+        found = subscriber.expect(PUBLISH, payload=str(number).encode())
+        subscriber.quiet()
+        subscriber.ack(kind, found.packet_id, 0x80)
+    subscriber.quiet()
+
+
+def test_smaller_packets_on_return(joined, topic):
+    """A client that returns with a smaller maximum packet size does not get what no longer fits.
+
+    [MQTT5-3.1.2-24] [MQTT5-3.1.2-25]
+    """
+    publisher, first = joined(), joined(**keep(V5))
+    first.subscribe((topic, 2))
+    for qos in (1, 2):
+        publisher.publish(topic, b"x" * 500, qos, 1)
+        first.expect(PUBLISH, qos=qos)
+        publisher.publish(topic, b"small", qos, 1)
+        first.expect(PUBLISH, qos=qos)
+    first.close()
+    small = {"clean": False, "properties": [("session_expiry", 300), ("maximum_packet_size", 200)]}
+    again = joined(client_id=first.client_id, **small)
+    for qos in (1, 2):
+        again.take(topic, b"small", qos)
+    again.quiet()
+
+
+def test_versions_change_within_a_flow(joined, topic):
+    """Flows that began in one version of the protocol end in the other.
+
+    [MQTT3-4.4.0-1] [MQTT5-4.4.0-1] [MQTT3-4.3.3-2] [MQTT5-4.3.3-10]
+    """
+    for old, new in ((V311, V5), (V5, V311)):
+        publisher, peer = joined(old), joined(old, **keep(old))
+        peer.subscribe((topic, 2))
+        publisher.publish(topic, b"out", 2, 1)
+        packet_id = peer.expect(PUBLISH, qos=2).packet_id
+        peer.send(wire.publish(old, f"{topic}/in", b"in", 2, 77))
+        peer.accepted(PUBREC, 77)
+        peer.close()
+        again = joined(new, client_id=peer.client_id, **keep(new))
+        assert again.expect(PUBLISH, packet_id=packet_id, payload=b"out").dup
+        again.ack(PUBREC, packet_id)
+        again.expect(PUBREL, packet_id=packet_id)
+        again.ack(PUBCOMP, packet_id)
+        again.send(wire.publish(new, f"{topic}/in", b"in", 2, 77, dup=True))
+        again.accepted(PUBREC, 77)
+        again.ack(PUBREL, 77)
+        again.expect(PUBCOMP, packet_id=77, reason=0)
+        again.quiet()
+
+
+def test_pubrel_right_behind_its_publish(joined, version, topic):
+    """A client that does not wait for PUBREC before PUBREL ends with the id free all the same."""
+    subscriber, publisher = joined(version), joined(version, **keep(version))
+    subscriber.subscribe((topic, 2))
+    for number in range(3):
+        publisher.send(
+            wire.publish(version, topic, str(number), 2, 5), wire.ack(version, PUBREL, 5)
+        )
+        publisher.pick(PUBREC, 5)
+        publisher.ack(PUBREL, 5)
+        publisher.pick(PUBCOMP, 5)
+        publisher.drain()
+        subscriber.take(topic, str(number), 2)
+    subscriber.quiet()

@@ -385,6 +385,23 @@ def test_no_local(joined, topic):
     peer.quiet()
 
 
+def test_no_local_beside_another_filter(joined, topic):
+    """No Local on one filter leaves what another one brings.
+
+    [MQTT5-3.8.3-3] [MQTT5-3.3.4-2]
+    """
+    peer = joined()
+    peer.subscribe((f"{topic}/a", 2 | 0x04), properties=[("subscription_id", 1)])
+    peer.subscribe((f"{topic}/+", 1), properties=[("subscription_id", 2)])
+    peer.send(wire.publish(V5, f"{topic}/a", b"own", 1, 1))
+    peer.pick(PUBACK, 1)
+    assert peer.take(f"{topic}/a", b"own", 1).all("subscription_id") == [2]
+    other = joined()
+    other.publish(f"{topic}/a", b"foreign", 2, 1)
+    assert sorted(peer.take(f"{topic}/a", b"foreign", 2).all("subscription_id")) == [1, 2]
+    peer.quiet()
+
+
 SHARED_BAD = [
     "$share/",
     "$share//a",
