@@ -215,7 +215,7 @@ enum deliver_result deliver_retained(struct sub *sub, const struct store_entry *
         .message = message,
         .expiry_s = expiry_left_s(session->broker, message),
         .qos = MIN(message->qos, sub->qos),
-        .retain = true, /* [MQTT3-3.3.1-8] [MQTT5-3.3.1-8] */
+        .retain = true, /* [MQTT3-3.3.1-8] */
         .subscription_id_count = sub->id ? 1 : 0,
         .subscription_ids = {sub->id},
     };
@@ -251,6 +251,8 @@ static void again_ids(struct inflight *inflight, const struct store_entry *entry
         delivery->subscription_ids[i] = gather.ids[i];
 }
 
+/* What was sent once is sent again even if it has expired since.
+ * Spec: [MQTT5-4.3.3-7] [MQTT5-4.3.3-13] */
 enum deliver_result deliver_again(struct inflight *inflight, const struct store_entry *entry)
 {
     struct session *session = inflight->session;
