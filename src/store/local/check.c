@@ -75,8 +75,12 @@ static int check_segment(struct check *check, const struct segment *segment,
     if (err < 0)
         found(check, &what);
     what = (struct errmsg){0};
-    err = scan_segment(segment, segment->base, next ? next->base : UINT64_MAX, check_record, check,
-                       &end, &what);
+    const struct scan scan = {.segment = segment,
+                              .from = segment->base,
+                              .end = next ? next->base : UINT64_MAX,
+                              .each = check_record,
+                              .data = check};
+    err = scan_segment(&scan, &end, &what);
     if (err == ERR_CORRUPT && !what.text[0]) {
         char name[SEGMENT_NAME_SIZE];
         segment_name(segment->number, name);

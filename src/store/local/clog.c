@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -26,12 +27,7 @@ struct batch {
 
 struct clog {
     struct mail mail;
-    int dir_fd;
-    struct pool *pool;
-    struct mailbox *mailbox;
-    struct metrics *metrics;
-    clog_result_fn *on_result;
-    void *data;
+    struct clog_setup setup;
     pthread_t thread;
     pthread_cond_t changed;
 
@@ -51,7 +47,7 @@ struct clog {
 
 static void fail(struct clog *clog, int err, const char *what)
 {
-    metric_add(&clog->metrics->store_sync_errors, 1);
+    metric_add(&clog->setup.metrics->store_sync_errors, 1);
     clog->err = err;
     (void)snprintf(clog->reason, sizeof clog->reason, "could not %s the log: %s", what,
                    err_text(err));
@@ -70,7 +66,7 @@ static void publish(struct clog *clog)
     clog->posted = true;
     (void)pthread_mutex_unlock(&clog->lock);
     if (post)
-        mailbox_post(clog->mailbox, &clog->mail);
+        mailbox_post(clog->setup.mailbox, &clog->mail);
 }
 
 static void deliver(struct mail *mail)
@@ -80,7 +76,7 @@ static void deliver(struct mail *mail)
     const struct clog_result result = clog->result;
     clog->posted = false;
     (void)pthread_mutex_unlock(&clog->lock);
-    clog->on_result(clog->data, &result);
+    clog->setup.on_result(clog->setup.data, &result);
 }
 
 static int sync_segment(struct clog *clog)
@@ -94,7 +90,7 @@ static int sync_segment(struct clog *clog)
         return err;
     }
 #endif
-    metric_add(&clog->metrics->store_syncs, 1);
+    metric_add(&clog->setup.metrics->store_syncs, 1);
     clog->synced_end = clog->written_end;
     return 0;
 }
@@ -110,10 +106,10 @@ static int write_header(struct clog *clog, struct segment *segment, const char *
     if (err == 0)
         err = file_fdatasync(segment->fd);
     if (err == 0)
-        err = file_renameat(clog->dir_fd, name, final_name);
+        err = file_renameat(clog->setup.dir_fd, name, final_name);
 #ifndef MUTATION_NO_DIR_FSYNC
     if (err == 0)
-        err = file_fsync(clog->dir_fd);
+        err = file_fsync(clog->setup.dir_fd);
 #endif
     return err;
 }
@@ -123,7 +119,7 @@ static int open_segment(struct clog *clog, struct segment *segment)
     ASSERT(segment->fd < 0);
     ASSERT(segment->base == clog->synced_end);
     char name[SEGMENT_NAME_SIZE];
-    const int fd = pool_take(clog->pool, name);
+    const int fd = pool_take(clog->setup.pool, name);
     if (fd < 0) {
         fail(clog, fd, "open a segment of");
         return fd;
@@ -131,7 +127,7 @@ static int open_segment(struct clog *clog, struct segment *segment)
     segment->fd = fd;
     const int err = write_header(clog, segment, name);
     if (err < 0) {
-        (void)!file_unlinkat(clog->dir_fd, name);
+        (void)!file_unlinkat(clog->setup.dir_fd, name);
         fail(clog, err, "begin a segment of");
         return err;
     }
@@ -210,7 +206,7 @@ static void run_batch(struct clog *clog, struct batch *batch)
     if (clog->err == 0 && write_batch(clog, batch) == 0) {
 #ifdef MUTATION_ACK_BEFORE_SYNC
         publish(clog);
-        (void)usleep(5000); /* as long as a real disk takes */
+        (void)poll(NULL, 0, 5); /* as long as a real disk takes */
 #endif
         if (batch->sync || clog->written_end - clog->synced_end > UNSYNCED_MAX)
             (void)!sync_segment(clog);
@@ -243,19 +239,12 @@ static void *clog_main(void *data)
     return NULL;
 }
 
-int clog_new(int dir_fd, struct pool *pool, struct mailbox *mailbox, uint64_t end,
-             struct metrics *metrics, clog_result_fn *on_result, void *data, struct clog **ret_clog,
-             struct errmsg *reterr)
+int clog_new(const struct clog_setup *setup, struct clog **ret_clog, struct errmsg *reterr)
 {
     struct clog *clog = mem_new(sizeof *clog);
     clog->mail.deliver = deliver;
-    clog->dir_fd = dir_fd;
-    clog->pool = pool;
-    clog->mailbox = mailbox;
-    clog->metrics = metrics;
-    clog->on_result = on_result;
-    clog->data = data;
-    clog->written_end = clog->synced_end = end;
+    clog->setup = *setup;
+    clog->written_end = clog->synced_end = setup->end;
     int err = pthread_mutex_init(&clog->lock, NULL);
     ASSERT(err == 0);
     err = pthread_cond_init(&clog->changed, NULL);

@@ -34,10 +34,20 @@ struct clog_result {
 /* Called on the loop. */
 typedef void clog_result_fn(void *data, const struct clog_result *result);
 
-/* Starts the thread. dir_fd: the log's directory; end: where the log ends. All is borrowed. */
-MUST_CHECK int clog_new(int dir_fd, struct pool *pool, struct mailbox *mailbox, uint64_t end,
-                        struct metrics *metrics, clog_result_fn *on_result, void *data,
-                        struct clog **ret_clog, struct errmsg *reterr);
+/* What the log thread works with; all borrowed until clog_free. */
+struct clog_setup {
+    int dir_fd; /* the log's directory */
+    struct pool *pool;
+    struct mailbox *mailbox;
+    struct metrics *metrics;
+    uint64_t end; /* where the log ends */
+    clog_result_fn *on_result;
+    void *data;
+};
+
+/* Starts the thread. Returns 0 or -errno. */
+MUST_CHECK int clog_new(const struct clog_setup *setup, struct clog **ret_clog,
+                        struct errmsg *reterr);
 
 /* Writes out what was handed over, joins the thread. The last result may still lie in the mailbox:
  * deliver it before clog_free. */

@@ -250,10 +250,19 @@ static int open_all(struct local *local, struct errmsg *reterr)
         err = mailbox_new(local->loop, &local->mailbox, reterr);
     if (err < 0)
         return err;
-    return clog_new(local->log_fd, local->pool, local->mailbox, local->done_end, local->metrics,
-                    append_on_result, local, &local->clog, reterr);
+    const struct clog_setup setup = {
+        .dir_fd = local->log_fd,
+        .pool = local->pool,
+        .mailbox = local->mailbox,
+        .metrics = local->metrics,
+        .end = local->done_end,
+        .on_result = append_on_result,
+        .data = local,
+    };
+    return clog_new(&setup, &local->clog, reterr);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): what surrounds the engine, each a thing of its own. */
 int local_open(const struct local_config *config, struct loop *loop, struct worker_pool *pool,
                struct log *log, struct metrics *metrics, struct store **ret_store,
                struct meta **ret_meta, struct errmsg *reterr)

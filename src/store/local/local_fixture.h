@@ -36,19 +36,32 @@ struct fixture_append {
     uint64_t seqs[8];
 };
 
-static inline void fixture_remove_dir(int parent_fd, const char *name)
+/* Removes the files in a directory; what are directories stays. */
+static inline void fixture_empty_dir(int fd)
 {
-    const int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return;
     char **names = NULL;
     uint32_t count = 0;
     assert_int_equal(scan_names(fd, &names, &count), 0);
-    for (uint32_t i = 0; i < count; i++) {
-        if (unlinkat(fd, names[i], 0) < 0)
-            fixture_remove_dir(fd, names[i]);
-    }
+    for (uint32_t i = 0; i < count; i++)
+        (void)unlinkat(fd, names[i], 0);
     scan_names_free(names, count);
+}
+
+static inline void fixture_remove_dir(int parent_fd, const char *name)
+{
+    static const char *const parts[] = {"log", "index", "meta"};
+    const int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    fixture_empty_dir(fd);
+    for (size_t i = 0; i < ARRAY_COUNT(parts); i++) {
+        const int part_fd = openat(fd, parts[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (part_fd < 0)
+            continue;
+        fixture_empty_dir(part_fd);
+        (void)close(part_fd);
+        (void)unlinkat(fd, parts[i], AT_REMOVEDIR);
+    }
     (void)close(fd);
     (void)unlinkat(parent_fd, name, AT_REMOVEDIR);
 }

@@ -263,8 +263,12 @@ static int replay(struct recovery *recovery, struct errmsg *reterr)
         const uint64_t end = last ? UINT64_MAX : recovery->segments[i + 1]->base;
         if (end <= at)
             continue;
-        const int err =
-            scan_segment(segment, MAX(at, segment->base), end, replay_one, recovery, &at, reterr);
+        const struct scan scan = {.segment = segment,
+                                  .from = MAX(at, segment->base),
+                                  .end = end,
+                                  .each = replay_one,
+                                  .data = recovery};
+        const int err = scan_segment(&scan, &at, reterr);
         if (err < 0)
             return err;
     }

@@ -125,6 +125,7 @@ static int read_record(struct window *window, uint64_t position, struct record *
     uint32_t size = 0;
     if (window_left(window, offset) < sizeof(struct record_header))
         return ERR_CORRUPT;
+    ASSERT(bytes != NULL);
     memcpy(&size, bytes, sizeof size);
     err = window_load(window, offset, size);
     if (err < 0)
@@ -171,10 +172,11 @@ static int look_behind(struct window *window, uint64_t bad, struct errmsg *reter
     return 0;
 }
 
-static int scan_all(struct window *window, uint64_t from, uint64_t end, scan_fn *each, void *data,
-                    uint64_t *ret_end, struct errmsg *reterr)
+static int scan_all(const struct scan *scan, struct window *window, uint64_t *ret_end,
+                    struct errmsg *reterr)
 {
-    const struct segment *segment = window->segment;
+    const struct segment *segment = scan->segment;
+    const uint64_t from = scan->from, end = scan->end;
     const uint64_t file_end = segment->base + segment_capacity(segment->size);
     if (from > file_end)
         return damage(segment, file_end, "cut off before what had been made durable", reterr);
@@ -187,7 +189,7 @@ static int scan_all(struct window *window, uint64_t from, uint64_t end, scan_fn 
         if (err == 0 && at + record.header->size > end)
             return damage(segment, at, "a record reaches into the next segment", reterr);
         if (err == 0)
-            err = each(data, &record);
+            err = scan->each(scan->data, &record);
         if (err < 0)
             return err;
         at += record.header->size;
@@ -200,12 +202,12 @@ static int scan_all(struct window *window, uint64_t from, uint64_t end, scan_fn 
     return 0;
 }
 
-int scan_segment(const struct segment *segment, uint64_t from, uint64_t end, scan_fn *each,
-                 void *data, uint64_t *ret_end, struct errmsg *reterr)
+int scan_segment(const struct scan *scan, uint64_t *ret_end, struct errmsg *reterr)
 {
-    ASSERT(from >= segment->base);
+    const struct segment *segment = scan->segment;
+    ASSERT(scan->from >= segment->base);
     struct window window = {.segment = segment};
-    const int err = scan_all(&window, from, end, each, data, ret_end, reterr);
+    const int err = scan_all(scan, &window, ret_end, reterr);
     if (err < 0 && err != ERR_CORRUPT) {
         char name[SEGMENT_NAME_SIZE];
         segment_name(segment->number, name);

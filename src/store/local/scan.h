@@ -18,14 +18,17 @@ typedef int scan_fn(void *data, const struct record *record);
 MUST_CHECK int scan_names(int dir_fd, char ***ret_names, uint32_t *ret_count);
 void scan_names_free(char **names, uint32_t count);
 
-/* Reads the records of `segment` from log position `from` on.
- *
- * end   where the successor begins; UINT64_MAX: there is none.
- *
- * Returns 0 and in *ret_end where the sound records end; ERR_CORRUPT with segment and offset in
- * reterr; what `each` returned; ERR_NOMEM; -errno. */
-MUST_CHECK int scan_segment(const struct segment *segment, uint64_t from, uint64_t end,
-                            scan_fn *each, void *data, uint64_t *ret_end, struct errmsg *reterr);
+struct scan {
+    const struct segment *segment;
+    uint64_t from; /* log position of the first record to read */
+    uint64_t end;  /* where the successor begins; UINT64_MAX: there is none */
+    scan_fn *each;
+    void *data;
+};
+
+/* Reads the records of a segment. Returns 0 and in *ret_end where the sound records end;
+ * ERR_CORRUPT with segment and offset in reterr; what `each` returned; ERR_NOMEM; -errno. */
+MUST_CHECK int scan_segment(const struct scan *scan, uint64_t *ret_end, struct errmsg *reterr);
 
 /* Checks that `next` follows `segment`. Returns 0 or ERR_CORRUPT. */
 MUST_CHECK int scan_chain(const struct segment *segment, const struct segment *next,

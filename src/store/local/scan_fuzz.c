@@ -81,7 +81,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     ASSERT(put == (ssize_t)(size - 1));
     struct errmsg why = {0};
     uint64_t walked = BASE, end = 0;
-    const int err = scan_segment(segment, BASE, UINT64_MAX, check_record, &walked, &end, &why);
+    const struct scan scan = {
+        .segment = segment, .from = BASE, .end = UINT64_MAX, .each = check_record, .data = &walked};
+    const int err = scan_segment(&scan, &end, &why);
     ASSERT(err == 0 || err == ERR_CORRUPT);
     ASSERT(err == ERR_CORRUPT ? why.text[0] != '\0' : end == walked);
     (void)segment_unref(segment);
