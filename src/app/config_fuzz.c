@@ -20,7 +20,9 @@ static void apply(const struct settings *settings, struct config *config)
         ASSERT(row->is_list || row->item_count == 1);
         if (!key) {
             (void)config_key_nearest(row->key);
-        } else if (config_key_apply(key, row, config, &allowed) == ERR_INVALID) {
+            break; /* as config_load does */
+        }
+        if (config_key_apply(key, row, config, &allowed) == ERR_INVALID) {
             ASSERT(allowed.size > 0);
         }
     }
