@@ -63,6 +63,7 @@ LIBRARY_OWNERS = {
     'PkgConfig::SODIUM': 'auth admin',
     'PkgConfig::GNUTLS': 'auth',
     'crypt': 'auth',
+    'm': 'broker',
     'PkgConfig::CURL': 'cli',
 }
 
