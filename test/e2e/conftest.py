@@ -17,11 +17,11 @@ class Fleet:
         self.folder = folder
         self.servers = []
 
-    def make(self, *, start=True, folder=None, config_file=None, env=None, prefix=(), **config):
+    def make(self, *, start=True, folder=None, config_file=None, env=None, **config):
         """A new server with these keys; started unless told otherwise."""
         server = Server(
             folder or self.folder / f"server{next(_counter)}", config,
-            config_file=config_file, env=env, prefix=prefix,
+            config_file=config_file, env=env,
         )
         self.servers.append(server)
         return server.start() if start else server

@@ -99,7 +99,7 @@ class StartFailed(Exception):
 class Server:
     """One server and its data. The keys of the configuration are given as they are written."""
 
-    def __init__(self, folder, config=None, *, config_file=None, env=None, prefix=()):
+    def __init__(self, folder, config=None, *, config_file=None, env=None, binary=BINARY):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.data_dir = self.folder / "data"
@@ -108,7 +108,7 @@ class Server:
         self.data_dir = pathlib.Path(self.config["data_dir"])
         self.config_file = config_file
         self.env = env or {}
-        self.prefix = list(prefix)
+        self.binary = binary
         self.process = None
         self.host, self.port, self.admin_url = "127.0.0.1", None, None
         self.exit_codes = []
@@ -117,7 +117,7 @@ class Server:
 
     def command(self):
         """The command line."""
-        args = [*self.prefix, str(BINARY), "serve"]
+        args = [str(self.binary), "serve"]
         if self.config_file:
             args += ["--config", str(self.config_file)]
         for key, value in self.config.items():

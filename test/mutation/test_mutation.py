@@ -1,0 +1,123 @@
+"""Power cuts under the whole server, and proof that these tests would notice a fault.
+
+A server runs under the recorder of test/powerfail while a client publishes and marks each message
+that has been acknowledged. From the record crash images are built, and a server is started on each:
+everything that was marked must be there. The server as it is passes; a build with one deliberate
+fault (-DMUTATION=..., a switch in our own code) must not, and the test prints which assertion caught
+it.
+
+`make test` tries two mutations on few images; `make test-long` all of them on many.
+"""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+from check_image import CONFIG, KEPT_AT, SESSION, payload_of
+from quick import Connection, Sender
+from tidemq import BINARY, ROOT, Server
+
+sys.path.insert(0, str(ROOT / "test" / "powerfail"))
+import powerfail  # noqa: E402
+
+LONG = bool(os.environ.get("TIDEMQ_LONG"))
+IMAGES = 400 if LONG else 60
+MESSAGES = 1500 if LONG else 300
+MUTATIONS = ["NO_FDATASYNC", "ACK_BEFORE_SYNC"]
+if LONG:
+    MUTATIONS += ["NO_DIR_FSYNC", "NO_CRC_CHECK", "NO_EPOCH_CHECK"]
+CHECKER = pathlib.Path(__file__).with_name("check_image.py")
+
+
+@pytest.fixture(name="simulator", scope="module", autouse=True)
+def fixture_simulator():
+    """The recorder and the replayer, built."""
+    powerfail.build()
+
+
+def build(mutation):
+    """The server with this fault."""
+    folder = ROOT / "build" / "mutation" / mutation.lower()
+    subprocess.run(["cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", f"-DMUTATION={mutation}",
+                    "-DCMAKE_BUILD_TYPE=RelWithDebInfo"], check=True, capture_output=True)
+    subprocess.run(["cmake", "--build", folder, "--target", "tidemq"], check=True,
+                   capture_output=True)
+    return folder / "tidemq"
+
+
+def publish_and_mark(server, recording):
+    """A session that stays away, and messages for it: each acknowledgement becomes a mark."""
+    address = (server.host, server.port)
+    away = Connection(address, SESSION)
+    away.subscribe("m/#", 2)
+    away.close()
+    publisher = Connection(address, "publisher")
+    sender, sent, marked, known = Sender(4), 0, 0, set()
+    while marked < MESSAGES:
+        while sender.room and sent < MESSAGES:
+            sent += 1
+            sender.publish(publisher, f"m/{sent % 2}", payload_of(sent), 1 + (sent + 1) % 2)
+        kind, _, body = publisher.receive()
+        sender.handle(publisher, kind, body)
+        for payload in sender.acknowledged[len(known):]:
+            known.add(int(payload.split(b" ", 1)[0]))
+        before = marked
+        while marked + 1 in known:
+            marked += 1
+            if marked == KEPT_AT - 1:
+                keep_one(address)
+        if marked > before:
+            recording.mark(marked)
+    publisher.close()
+
+
+def keep_one(address):
+    """A retained message, acknowledged before the mark KEPT_AT is set."""
+    connection = Connection(address, "keeper", clean=True)
+    connection.send(bytes([0x33]) + bytes([2 + 6 + 2 + 4]) + b"\0\6kept/a" + b"\0\1" + b"kept")
+    assert connection.receive()[0] == 4
+    connection.close()
+
+
+def record(folder, binary):
+    """One run of the server under the recorder."""
+    recording = powerfail.Recording(folder)
+    env = {name: value for name, value in recording.env().items() if name[:2] in ("LD", "PF")}
+    server = Server(folder / "server", {**CONFIG, "data_dir": recording.dir}, env=env, binary=binary)
+    server.start()
+    try:
+        publish_and_mark(server, recording)
+    finally:
+        server.kill()
+    server.check()
+    return recording
+
+
+def cut(folder, binary, images=IMAGES):
+    """Builds images and checks each; returns how many failed, and what their checkers said."""
+    recording = record(folder, binary)
+    command = [sys.executable, CHECKER, binary]
+    failed, output = 0, ""
+    for mode, count in (("random", images // 2), ("none", images // 4), ("sectors", images // 4)):
+        found, said = recording.images(count, command, seed=len(mode), mode=mode)
+        failed, output = failed + found, output + said
+    return failed, output
+
+
+def test_nothing_is_lost(tmp_path):
+    """The server as it is: whatever the moment of the cut, what was acknowledged is there."""
+    failed, output = cut(tmp_path, BINARY)
+    assert failed == 0, output[-3000:]
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_mutation_is_caught(tmp_path, mutation):
+    """A server with this fault loses something, and an assertion says so."""
+    failed, output = cut(tmp_path, build(mutation))
+    assert failed > 0, f"{mutation} went unnoticed in {IMAGES} images"
+    caught = sorted(set(re.findall(r"assertion failed: ([^:\n]+)", output)))
+    assert caught, output[-3000:]
+    print(f"\n{mutation}: {failed} of {IMAGES} images, caught by: {'; '.join(caught)}")
