@@ -81,8 +81,9 @@ class Subscriber:
             packet = self.peer.receive()
             assert packet is not None
             self.take(packet)
-        self.pay(len(self.owed))
-        self.peer.quiet()
+        while self.owed:  # QoS 1 messages whose acknowledgements were lost come once more
+            self.pay(len(self.owed))
+            self.listen()
 
     def complete(self, counts):
         """Whether every message has been seen."""
