@@ -34,6 +34,7 @@
 #define LOCAL_LOG_DIR       "log"
 #define LOCAL_INDEX_DIR     "index"
 #define LOCAL_META_DIR      "meta"
+#define LOCAL_META_NEW_DIR  "meta.new" /* while the database is being made */
 #define LOCAL_LOCK_NAME     "lock"
 
 struct read_state;

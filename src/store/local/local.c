@@ -209,8 +209,6 @@ static int open_dirs(struct local *local, struct errmsg *reterr)
     if (err == 0)
         err = open_dir(local->dir_fd, LOCAL_INDEX_DIR, &local->index_fd);
     if (err == 0)
-        err = file_mkdirat(local->dir_fd, LOCAL_META_DIR, 0750);
-    if (err == 0)
         err = sync_dir(local->dir_fd, ".");
     if (err == 0)
         err = sync_dir(local->dir_fd, "..");
@@ -219,19 +217,50 @@ static int open_dirs(struct local *local, struct errmsg *reterr)
     return err;
 }
 
-static int open_metadb(struct local *local, struct metadb_state *ret_state, struct errmsg *reterr)
+static int open_metadb_in(struct local *local, const char *name, struct metadb_state *ret_state,
+                          struct errmsg *reterr)
 {
     char path[4096];
-    const int size = snprintf(path, sizeof path, "%s/%s", local->config.dir, LOCAL_META_DIR);
+    const int size = snprintf(path, sizeof path, "%s/%s", local->config.dir, name);
     if (size < 0 || (size_t)size >= sizeof path)
         return -ENAMETOOLONG;
-    int err = metadb_open(path, false, &local->db, ret_state, reterr);
+    return metadb_open(path, false, &local->db, ret_state, reterr);
+}
+
+/* LMDB cannot open what a power cut leaves of a file it was making: the database is made under
+ * another name and gets its own once it is durable. */
+static int make_metadb(struct local *local, struct errmsg *reterr)
+{
+    struct metadb_state state;
+    int fd = -1;
+    int err = open_dir(local->dir_fd, LOCAL_META_NEW_DIR, &fd);
+    if (err == 0) {
+        (void)!file_unlinkat(fd, "data.mdb"); /* of an attempt before */
+        (void)!file_unlinkat(fd, "lock.mdb");
+        err = open_metadb_in(local, LOCAL_META_NEW_DIR, &state, reterr);
+        local->db = metadb_close(local->db);
+        if (err == 0)
+            err = file_fsync(fd);
+        (void)close(fd);
+    }
+    if (err == 0)
+        err = file_renameat(local->dir_fd, LOCAL_META_NEW_DIR, LOCAL_META_DIR);
+    if (err == 0)
+        err = file_fsync(local->dir_fd);
     if (err < 0)
-        return err;
-    err = sync_dir(local->dir_fd, LOCAL_META_DIR); /* LMDB does not, when it makes its file */
-    if (err < 0)
-        errmsg_wrap(reterr, "could not sync directory '%s': %s", path, err_text(err));
+        errmsg_wrap(reterr, "could not make the metadata's database: %s", err_text(err));
     return err;
+}
+
+static int open_metadb(struct local *local, struct metadb_state *ret_state, struct errmsg *reterr)
+{
+    const int fd = file_openat(local->dir_fd, LOCAL_META_DIR, O_RDONLY | O_DIRECTORY, 0);
+    if (fd >= 0)
+        (void)close(fd);
+    else if (fd != -ENOENT)
+        errmsg_wrap(reterr, "could not open the metadata: %s", err_text(fd));
+    const int err = fd == -ENOENT ? make_metadb(local, reterr) : MIN(fd, 0);
+    return err < 0 ? err : open_metadb_in(local, LOCAL_META_DIR, ret_state, reterr);
 }
 
 static int open_all(struct local *local, struct errmsg *reterr)

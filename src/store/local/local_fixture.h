@@ -5,7 +5,7 @@
 
 #include "base/mem.h"
 #include "io/file.h"
-#include "store/local/local.h"
+#include "store/local/engine_priv.h"
 #include "store/local/scan.h"
 
 #include <fcntl.h>
@@ -154,17 +154,6 @@ static inline void fixture_free(struct fixture *fixture)
     mem_free(fixture);
 }
 
-/* kill -9: what the kernel has stays, what the process had is gone. */
-static inline void fixture_crash(struct fixture *fixture)
-{
-    char copy[64];
-    (void)snprintf(copy, sizeof copy, "%.50s-copy", fixture->dir);
-    fixture_copy_dir(fixture->dir, copy);
-    fixture_close(fixture);
-    fixture_remove_dir(AT_FDCWD, fixture->dir);
-    assert_int_equal(rename(copy, fixture->dir), 0);
-}
-
 static inline void fixture_on_append(struct store_append *req, int err)
 {
     struct fixture_append *append = CONTAINER_OF(req, struct fixture_append, req);
@@ -195,6 +184,20 @@ static inline bool fixture_turn(struct fixture *fixture, uint64_t *deadline_ms)
             continue;                                                                              \
         assert_true(condition);                                                                    \
     } while (0)
+
+/* kill -9: what the kernel has stays, what the process had is gone. No worker writes while the
+ * files are copied; the log thread may. */
+static inline void fixture_crash(struct fixture *fixture)
+{
+    const struct local *local = CONTAINER_OF(fixture->store, struct local, store);
+    fixture_until(fixture, local->work_count == 0);
+    char copy[64];
+    (void)snprintf(copy, sizeof copy, "%.50s-copy", fixture->dir);
+    fixture_copy_dir(fixture->dir, copy);
+    fixture_close(fixture);
+    fixture_remove_dir(AT_FDCWD, fixture->dir);
+    assert_int_equal(rename(copy, fixture->dir), 0);
+}
 
 static inline void fixture_wait(struct fixture *fixture, const bool *flag)
 {
