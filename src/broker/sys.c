@@ -49,12 +49,15 @@ METRIC_VALUE(packets_received)
 METRIC_VALUE(packets_sent)
 METRIC_VALUE(publish_received)
 METRIC_VALUE(publish_sent)
+METRIC_VALUE(publish_bytes_received)
+METRIC_VALUE(publish_bytes_sent)
 METRIC_VALUE(publish_qos0_dropped)
 METRIC_VALUE(retained)
 METRIC_VALUE(subscriptions)
 METRIC_VALUE(shared_groups)
 METRIC_VALUE(inflight)
 METRIC_VALUE(connections_opened)
+METRIC_VALUE(connections_peak)
 METRIC_VALUE(memory_used)
 
 static int64_t sys_offline(const struct broker *broker)
@@ -70,6 +73,7 @@ static const struct sys_topic sys_topics[] = {
     {"clients/active", sys_sessions_online, false},
     {"clients/disconnected", sys_offline, false},
     {"clients/inactive", sys_offline, false},
+    {"clients/maximum", sys_connections_peak, false},
     {"clients/expired", sys_sessions_expired, false},
     {"connections", sys_connections_opened, true},
     {"heap/current", sys_memory_used, false},
@@ -78,6 +82,8 @@ static const struct sys_topic sys_topics[] = {
     {"messages/inflight", sys_inflight, false},
     {"publish/messages/received", sys_publish_received, true},
     {"publish/messages/sent", sys_publish_sent, true},
+    {"publish/bytes/received", sys_publish_bytes_received, true},
+    {"publish/bytes/sent", sys_publish_bytes_sent, true},
     {"publish/messages/dropped", sys_publish_qos0_dropped, true},
     {"retained messages/count", sys_retained, false},
     {"store/messages/count", sys_retained, false},

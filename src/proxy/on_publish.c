@@ -30,6 +30,7 @@ void on_publish(struct conn *conn, struct slice body, uint8_t flags)
         return;
     }
     conn->proxy->counts.publish_received++;
+    conn->proxy->counts.publish_bytes_received += packet.payload.size;
     struct slice topic = packet.topic;
     if (PROPS_HAS(&packet.props, PROP_TOPIC_ALIAS)) {
         reason = resolve_alias(conn, &packet, &topic);

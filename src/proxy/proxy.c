@@ -64,6 +64,8 @@ static void flush_counts(struct deferred *counting)
     metric_add(&metrics->packets_sent, counts->packets_sent);
     metric_add(&metrics->publish_received, counts->publish_received);
     metric_add(&metrics->publish_sent, counts->publish_sent);
+    metric_add(&metrics->publish_bytes_received, counts->publish_bytes_received);
+    metric_add(&metrics->publish_bytes_sent, counts->publish_bytes_sent);
     metric_add(&metrics->bytes_received, counts->bytes_received);
     metric_add(&metrics->bytes_sent, counts->bytes_sent);
     *counts = (struct proxy_counts){0};
@@ -110,6 +112,8 @@ struct conn *proxy_adopt(struct proxy *proxy, struct stream *stream, const char 
     proxy->conn_count++;
     metric_add(&proxy->deps.metrics->connections_opened, 1);
     metric_add(&proxy->deps.metrics->connections, 1);
+    if (proxy->conn_count > (uint64_t)metric_get(&proxy->deps.metrics->connections_peak))
+        metric_set(&proxy->deps.metrics->connections_peak, proxy->conn_count);
     return conn;
 }
 

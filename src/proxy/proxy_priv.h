@@ -9,6 +9,7 @@
 struct proxy_counts {
     int64_t packets_received, packets_sent, publish_received, publish_sent, bytes_received,
         bytes_sent;
+    int64_t publish_bytes_received, publish_bytes_sent; /* payloads */
 };
 
 struct proxy {

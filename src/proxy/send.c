@@ -222,6 +222,7 @@ static int on_deliver(struct link *link, const struct delivery *delivery)
     proxy->burst += size;
     proxy->counts.packets_sent++;
     proxy->counts.publish_sent++;
+    proxy->counts.publish_bytes_sent += delivery->message->payload.size;
     conn_schedule(conn);
     return 0;
 }

@@ -45,6 +45,8 @@ static void publish_is_encoded_per_version(void **state)
     assert_int_equal(got[7], 9); /* expiry 5, subscription ID 2, payload format 2 */
     assert_memory_equal(got + 17, "hi", 2);
     assert_int_equal(metric_get(&bench.metrics->publish_sent), 2);
+    assert_int_equal(metric_get(&bench.metrics->publish_bytes_sent), 4);
+    assert_int_equal(metric_get(&bench.metrics->connections_peak), 2);
     bench_close(&bench);
 }
 
