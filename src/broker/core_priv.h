@@ -50,6 +50,7 @@ struct cursor {
     uint64_t next_seq;
     struct list open; /* struct inflight.cursor_node, and redeliver entries of groups */
     uint32_t open_count;
+    uint32_t ended_count; /* of them, INFLIGHT_ENDED */
 };
 
 /* A topic filter with at least one subscription. */
@@ -79,12 +80,12 @@ struct sub {
     struct list member_node; /* of group->members */
     struct cursor cursor;    /* unused when shared or QoS 0 */
     uint64_t begin_position; /* messages before it were published before the subscription */
-    uint64_t end_position;   /* unsubscribed, to be drained up to here, 0 when it is; UINT64_MAX
-                              * otherwise */
+    uint64_t end_position;   /* unsubscribed, to be drained up to here; UINT64_MAX otherwise */
     uint64_t retained_from;  /* with SUB_RETAIN_PENDING: messages from here on come from events */
     uint32_t id;             /* Subscription Identifier, 0 = none */
     uint8_t qos, flags;
     bool lagging;
+    bool drained;          /* read up to end_position */
     bool unwritten;        /* point-to-point: its row goes with each message until one is durable */
     struct reader *reader; /* a read under way, or NULL */
 };
@@ -113,6 +114,7 @@ enum inflight_state {
     INFLIGHT_RELEASING, /* PUBREC came, the row is being changed */
     INFLIGHT_RELEASED,  /* PUBREL sent, waits for PUBCOMP */
     INFLIGHT_FREE,      /* in group->redeliver, nobody's */
+    INFLIGHT_ENDED, /* recovered and finished before its cursor came to it: to be skipped there */
 };
 
 struct inflight {
@@ -312,7 +314,7 @@ void sub_set_qos(struct sub *sub, uint8_t qos);
 /* Stops at once. The caller calls filter_tidy; rows go into broker->txn. */
 void sub_read_stop(struct sub *sub);
 /* true when it was unsubscribed and has been drained. */
-bool sub_is_finished(const struct sub *sub);
+bool sub_is_drained(const struct sub *sub);
 /* Adds the deletion of its rows to broker->txn when the session is durable, and frees it. */
 void sub_remove(struct sub *sub);
 uint64_t sub_lag(const struct sub *sub);
@@ -342,7 +344,9 @@ void group_member_online(struct group *group, struct session *session);
  */
 void cursor_init(struct cursor *cursor, uint64_t owner, uint32_t queue_id, uint64_t next_seq);
 /* Open entries lose the cursor; they are finished without it. */
-void cursor_done(struct cursor *cursor);
+void cursor_done(struct broker *broker, struct cursor *cursor);
+/* The entries before next_seq have been dealt with. */
+void cursor_advance(struct broker *broker, struct cursor *cursor, uint64_t next_seq);
 /* It changed: its row is written within PROGRESS_MS, never at once. */
 void cursor_touch(struct broker *broker, struct cursor *cursor);
 /* true when an entry not yet reached is open already, as happens after a recovery. */
@@ -357,6 +361,10 @@ struct inflight *inflight_new(struct session *session, struct cursor *cursor,
                               const struct store_entry *entry);
 /* Ends it: acknowledged, or given up. Its QoS 2 row goes with the next progress record. */
 void inflight_end(struct inflight *inflight);
+/* Takes back one that could not be sent. */
+void inflight_undo(struct inflight *inflight);
+/* Frees one that is in no list; its row, if it has one, goes with the next progress record. */
+void inflight_dispose(struct broker *broker, struct inflight *inflight);
 /* QoS 2: writes its row with its state; then `unsent` or PUBREL. */
 void inflight_write(struct inflight *inflight);
 void inflight_free_finished(struct broker *broker);

@@ -153,7 +153,7 @@ static enum deliver_result deliver_new(struct inflight *inflight, struct deliver
     if (result == DELIVER_DONE)
         inflight_was_sent(inflight);
     else
-        inflight_end(inflight);
+        inflight_undo(inflight);
     return result;
 }
 
@@ -311,8 +311,7 @@ static void deliver_live(struct sub *sub, const struct store_entry *entry)
         session_pump(sub->session);
         return;
     }
-    cursor->next_seq = entry->seq + 1;
-    cursor_touch(sub->session->broker, cursor);
+    cursor_advance(sub->session->broker, cursor, entry->seq + 1);
 }
 
 static void deliver_to_filter(struct filter *filter, const struct store_entry *entry, bool in_queue)

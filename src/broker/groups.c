@@ -68,7 +68,7 @@ static void group_free(struct group *group)
     list_each (it, &group->cursor.open) {
         CONTAINER_OF(it, struct inflight, cursor_node)->group = NULL;
     }
-    cursor_done(&group->cursor);
+    cursor_done(broker, &group->cursor);
     list_remove(&group->filter_node);
     group->filter->queue_sub_count--;
     metric_add(&broker->deps.metrics->shared_groups, -1);
@@ -132,8 +132,7 @@ void group_event(struct group *group, const struct store_entry *entry)
         group_wake(group);
         return;
     }
-    cursor->next_seq = entry->seq + 1;
-    cursor_touch(group->broker, cursor);
+    cursor_advance(group->broker, cursor, entry->seq + 1);
 }
 
 void group_event_qos0(struct group *group, const struct message *message)
@@ -178,8 +177,7 @@ static void group_entries(void *owner, int err, const struct store_read *read)
                        (int64_t)(entry->seq - cursor->next_seq));
         if (group_deliver(group, entry) == DELIVER_BLOCKED)
             return;
-        cursor->next_seq = entry->seq + 1;
-        cursor_touch(group->broker, cursor);
+        cursor_advance(group->broker, cursor, entry->seq + 1);
     }
     uint64_t first, next;
     store_queue_bounds(group->broker->deps.store, cursor->queue_id, &first, &next);

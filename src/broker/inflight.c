@@ -107,13 +107,35 @@ void inflight_leave_session(struct inflight *inflight)
 void inflight_end(struct inflight *inflight)
 {
     struct broker *broker = inflight->session->broker;
+    struct cursor *cursor = inflight->cursor;
     inflight_leave_session(inflight);
-    if (inflight->cursor)
-        cursor_touch(broker, inflight->cursor);
+    if (cursor)
+        cursor_touch(broker, cursor);
+    if (cursor && cursor->queue_id && inflight->seq >= cursor->next_seq && inflight->writes == 0) {
+        /* Recovered ahead of its cursor: remembered, with its row, until the cursor has passed it.
+         */
+        inflight->state = INFLIGHT_ENDED;
+        cursor->ended_count++;
+        return;
+    }
     inflight_close(inflight);
-    if (inflight->writes > 0) {
+    if (inflight->writes > 0)
         inflight->dead = true;
-    } else if (inflight->has_row) {
+    else
+        inflight_dispose(broker, inflight);
+}
+
+void inflight_undo(struct inflight *inflight)
+{
+    ASSERT(!inflight->has_row);
+    inflight_leave_session(inflight);
+    inflight_close(inflight);
+    mem_free(inflight);
+}
+
+void inflight_dispose(struct broker *broker, struct inflight *inflight)
+{
+    if (inflight->has_row) {
         list_push_back(&broker->finished, &inflight->node);
         progress_soon(broker);
     } else {

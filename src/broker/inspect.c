@@ -181,8 +181,7 @@ static void topic_skip_backlog(struct broker *broker, struct slice name)
                 continue;
             uint64_t first, next;
             store_queue_bounds(broker->deps.store, cursor->queue_id, &first, &next);
-            cursor->next_seq = MAX(cursor->next_seq, next);
-            cursor_touch(broker, cursor);
+            cursor_advance(broker, cursor, MAX(cursor->next_seq, next));
         }
     }
 }

@@ -20,12 +20,35 @@ void cursor_init(struct cursor *cursor, uint64_t owner, uint32_t queue_id, uint6
     list_init(&cursor->open);
 }
 
-void cursor_done(struct cursor *cursor)
+void cursor_done(struct broker *broker, struct cursor *cursor)
 {
-    while (!list_empty(&cursor->open))
-        inflight_close(LIST_FIRST(&cursor->open, struct inflight, cursor_node));
+    while (!list_empty(&cursor->open)) {
+        struct inflight *inflight = LIST_FIRST(&cursor->open, struct inflight, cursor_node);
+        inflight_close(inflight);
+        if (inflight->state == INFLIGHT_ENDED)
+            inflight_dispose(broker, inflight);
+    }
     list_remove(&cursor->dirty_node);
     cursor->dirty = false;
+}
+
+void cursor_advance(struct broker *broker, struct cursor *cursor, uint64_t next_seq)
+{
+    ASSERT(next_seq >= cursor->next_seq);
+    cursor->next_seq = next_seq;
+    cursor_touch(broker, cursor);
+    if (cursor->ended_count == 0)
+        return;
+    list_each_safe (it, &cursor->open) {
+        struct inflight *inflight = CONTAINER_OF(it, struct inflight, cursor_node);
+        if (inflight->seq >= next_seq)
+            return;
+        if (inflight->state != INFLIGHT_ENDED)
+            continue;
+        cursor->ended_count--;
+        inflight_close(inflight);
+        inflight_dispose(broker, inflight);
+    }
 }
 
 void progress_soon(struct broker *broker)

@@ -101,7 +101,7 @@ static void sub_skip_trimmed(struct sub *sub, uint64_t first_seq)
               "%llu messages for client '%.*s' were removed by retention before it read them",
               (unsigned long long)lost, (int)sub->session->client_id.size,
               (const char *)sub->session->client_id.bytes);
-    sub->cursor.next_seq = first_seq;
+    cursor_advance(sub->session->broker, &sub->cursor, first_seq);
 }
 
 static void sub_entries(void *owner, int err, const struct store_read *read)
@@ -121,15 +121,14 @@ static void sub_entries(void *owner, int err, const struct store_read *read)
         if (entry->seq < sub->cursor.next_seq)
             continue;
         if (entry->message.position >= sub->end_position) {
-            sub->end_position = 0; /* drained: gone with the next turn of the pump */
+            sub->drained = true; /* gone with a later turn of the pump */
             break;
         }
         if (entry->seq > sub->cursor.next_seq)
             sub_skip_trimmed(sub, entry->seq);
         if (deliver_entry(sub, &sub->cursor, entry) == DELIVER_BLOCKED)
             return;
-        sub->cursor.next_seq = entry->seq + 1;
-        cursor_touch(session->broker, &sub->cursor);
+        cursor_advance(session->broker, &sub->cursor, entry->seq + 1);
     }
     if (sub->end_position == UINT64_MAX && sub->qos > 0 && sub_lag(sub) == 0) {
         sub_caught_up(sub);
@@ -143,12 +142,25 @@ static void sub_entries(void *owner, int err, const struct store_read *read)
         session_pump_later(session);
 }
 
+/* What a drained subscription has delivered, others that match must pass over as long as they come
+ * to it: so it stays until they are through. */
+static bool sub_may_go(const struct sub *sub)
+{
+    list_each (it, &sub->session->lagging) {
+        if (!sub_is_drained(CONTAINER_OF(it, struct sub, lag_node)))
+            return false;
+    }
+    return true;
+}
+
 /* true when the subscription does not read its queue any more: it was unsubscribed or lowered to
  * QoS 0, and all from before that is delivered. */
 static bool sub_stopped(struct sub *sub)
 {
     struct broker *broker = sub->session->broker;
-    if (sub_is_finished(sub)) {
+    if (sub_is_drained(sub)) {
+        if (!sub_may_go(sub))
+            return false;
         sub_remove(sub);
     } else if (sub->qos == 0 && sub_lag(sub) == 0) {
         sub_read_stop(sub);
@@ -170,7 +182,7 @@ static void pump_lagging(struct session *session)
         struct sub *sub = LIST_FIRST(&session->lagging, struct sub, lag_node);
         if (!sub->reader && sub_stopped(sub))
             continue;
-        if (sub->reader) {
+        if (sub->reader || sub_is_drained(sub)) {
             list_remove(&sub->lag_node);
             list_push_back(&session->lagging, &sub->lag_node);
             continue;

@@ -399,7 +399,8 @@ static void recover_delivery(struct recovery *recovery, struct session *session,
     struct inflight *listed = cursor ? outbound_listed(cursor, open->seq) : NULL;
     if (listed)
         recover_forget(listed);
-    if (!recover_packet_id(session, open)) {
+    const bool finished = !recover_packet_id(session, open);
+    if (finished && (!cursor || open->seq < cursor->next_seq)) {
         recovery_sweep(recovery, key);
         return;
     }
@@ -407,7 +408,13 @@ static void recover_delivery(struct recovery *recovery, struct session *session,
     inflight->queue_id = queue_id;
     inflight->group = group;
     inflight->has_row = true;
-    inflight_adopt(session, inflight);
+    inflight->number = session->number;
+    if (finished) { /* the cursor comes to it again, and must skip it */
+        inflight->state = INFLIGHT_ENDED;
+        cursor->ended_count++;
+    } else {
+        inflight_adopt(session, inflight);
+    }
 }
 
 static int recover_outbound(void *data, struct slice key, struct slice value)

@@ -167,6 +167,8 @@ void row_put_cursor(struct txn *txn, const struct cursor *cursor)
     txn_u64(txn, cursor->next_seq);
     list_each (it, &cursor->open) {
         const struct inflight *open = CONTAINER_OF(it, struct inflight, cursor_node);
+        if (open->state == INFLIGHT_ENDED)
+            continue; /* it has a row of its own until the cursor has passed it */
         txn_u64(txn, open->seq);
         txn_u64(txn, open->position);
         txn_u32(txn, open->sub_id);

@@ -123,7 +123,7 @@ void session_free(struct session *session)
     session_end_inflight(session);
     while (!list_empty(&session->subs))
         sub_free(LIST_FIRST(&session->subs, struct sub, session_node));
-    cursor_done(&session->direct);
+    cursor_done(broker, &session->direct);
     pidmap_done(&session->inbound);
     pidmap_done(&session->outbound);
     session->will = will_free(session->will);

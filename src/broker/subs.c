@@ -97,7 +97,7 @@ void sub_read_stop(struct sub *sub)
     inflight_hand_over(&sub->cursor, sub->session);
     if (sub->session->durable)
         row_delete_cursor(&sub->session->broker->txn, sub->session->number, sub->cursor.queue_id);
-    cursor_done(&sub->cursor);
+    cursor_done(sub->session->broker, &sub->cursor);
     cursor_init(&sub->cursor, sub->session->number, 0, 0);
 }
 
@@ -112,11 +112,9 @@ void sub_set_qos(struct sub *sub, uint8_t qos)
         sub_read_stop(sub);
 }
 
-bool sub_is_finished(const struct sub *sub)
+bool sub_is_drained(const struct sub *sub)
 {
-    if (sub->end_position == UINT64_MAX)
-        return false;
-    return sub->end_position == 0 || sub_lag(sub) == 0;
+    return sub->end_position != UINT64_MAX && (sub->drained || sub_lag(sub) == 0);
 }
 
 void sub_free(struct sub *sub)
@@ -128,7 +126,7 @@ void sub_free(struct sub *sub)
         topic->sub_count--;
     retained_jobs_cancel(session, sub);
     reader_cancel(&sub->reader);
-    cursor_done(&sub->cursor);
+    cursor_done(sub->session->broker, &sub->cursor);
     list_remove(&sub->live_node);
     list_remove(&sub->lag_node);
     list_remove(&sub->session_node);
