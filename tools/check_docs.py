@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the commands that the README and the pages in docs/ show.
+"""Runs the commands that the README, its siblings and the pages in docs/ show.
 
 Each fenced `sh` block of a page runs, in order, in one bash session with `set -e`, in an empty
 folder, with the built program first in the PATH. A block is left out only when the line before its
@@ -217,7 +217,7 @@ def check_page(page):
 
 
 def pages():
-    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def main():
