@@ -104,6 +104,7 @@ int append_submit(struct store *store, struct store_append *req)
     const uint64_t waiting = local->head - local->done_end;
     if (waiting > 0 && waiting + size > local->config.pressure_bytes * PENDING_FACTOR)
         return ERR_FULL;
+    ASSERT(req->queue_count == 0 || req->queue_ids[0] != 0);
     const uint64_t position = local->head;
     uint8_t *bytes = reserve(local, size);
     if (!bytes)

@@ -152,6 +152,8 @@ void upkeep_start(struct local *local);
 void upkeep_stop(struct local *local);
 /* To be called when the log has advanced. */
 void upkeep_on_progress(struct local *local);
+/* The index in memory, up to log position `end`, is large enough to be sealed. */
+bool upkeep_seal_full(const struct local *local, uint64_t end);
 void upkeep_start_job(struct local *local, work_fn *run, work_fn *done);
 struct local *upkeep_end_job(struct work *work);
 /* The last checkpoint, with nothing else running. Blocking. */

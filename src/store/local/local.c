@@ -291,6 +291,13 @@ static int open_all(struct local *local, struct errmsg *reterr)
     return clog_new(&setup, &local->clog, reterr);
 }
 
+/* The pool counts among the log's files: not more than a quarter of what they may take. */
+static uint32_t pool_share(const struct local_config *config)
+{
+    const uint64_t share = config->retention_bytes / 4 / MAX(config->segment_size, (uint64_t)1);
+    return (uint32_t)MIN(share, (uint64_t)config->pool_segments);
+}
+
 /* NOLINTNEXTLINE(readability-function-size): what surrounds the engine, each a thing of its own. */
 int local_open(const struct local_config *config, struct loop *loop, struct worker_pool *pool,
                struct log *log, struct metrics *metrics, struct store **ret_store,
@@ -303,6 +310,7 @@ int local_open(const struct local_config *config, struct loop *loop, struct work
     local->log = log;
     local->metrics = metrics;
     local->config = *config;
+    local->config.pool_segments = pool_share(config);
     local->dir_fd = local->lock_fd = local->log_fd = local->index_fd = -1;
     overlay_init(&local->overlay);
     overlay_init(&local->frozen_overlay);

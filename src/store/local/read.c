@@ -308,6 +308,10 @@ static void on_read_done(struct work *work);
 
 static int submit(struct local *local, struct store_read *req, struct read_state *state)
 {
+    if (local->closing) {
+        state_free(state);
+        return ERR_CLOSED;
+    }
     state->req = req;
     state->pending = true;
     state->queue_id = req->queue_id;

@@ -25,7 +25,8 @@ struct recovery {
     struct segment **segments;
     uint32_t segment_count;
     struct sealed_file **files;
-    uint32_t file_count;
+    uint32_t file_count, file_room;
+    bool in_last;              /* the youngest segment is being read */
     uint64_t trimmed, applied; /* as LMDB has them */
     uint64_t durable;          /* up to here the log had been synced, as the last record says */
 };
@@ -173,7 +174,8 @@ static int load_files(struct recovery *recovery, struct errmsg *reterr)
         return err;
     }
     struct index_name *names = mem_new((all_count + 1) * sizeof *names);
-    recovery->files = mem_new((all_count + 1) * sizeof(struct sealed_file *));
+    recovery->file_room = all_count + 1;
+    recovery->files = mem_new(recovery->file_room * sizeof(struct sealed_file *));
     for (uint32_t i = 0; i < all_count; i++) {
         struct index_name *name = &names[count];
         name->name = all[i];
@@ -238,12 +240,38 @@ static int load_queues(struct recovery *recovery, struct errmsg *reterr)
 
 /* --- replay -------------------------------------------------------------------------------- */
 
+/* Seals what has been indexed so far: a rebuilt index may be larger than memory. What lies in front
+ * of the youngest segment is durable. */
+static int seal_now(struct recovery *recovery, uint64_t end)
+{
+    struct local *local = recovery->local;
+    if (recovery->file_count == recovery->file_room) {
+        recovery->file_room *= 2;
+        recovery->files =
+            mem_grow(recovery->files, recovery->file_room * sizeof(struct sealed_file *));
+    }
+    qindex_freeze(&local->index, end);
+    struct sealed_file *file = NULL;
+    const int err = sealed_write(local->index_fd, &local->index.frozen, &file);
+    qindex_thaw(&local->index);
+    if (err < 0)
+        return err;
+    recovery->files[recovery->file_count++] = file;
+    local->sealed_end = end;
+    return 0;
+}
+
 static int replay_one(void *data, const struct record *record)
 {
     struct recovery *recovery = data;
     struct local *local = recovery->local;
     const struct record_header *header = record->header;
     const uint64_t position = header->position;
+    if (!recovery->in_last && upkeep_seal_full(local, position)) {
+        const int err = seal_now(recovery, position);
+        if (err < 0)
+            return err;
+    }
     append_apply(local, record, position >= local->sealed_end, position >= recovery->applied);
     recovery->durable = position;
     if (header->unsynced != UINT32_MAX)
@@ -263,6 +291,7 @@ static int replay(struct recovery *recovery, struct errmsg *reterr)
         const uint64_t end = last ? UINT64_MAX : recovery->segments[i + 1]->base;
         if (end <= at)
             continue;
+        recovery->in_last = last;
         const struct scan scan = {.segment = segment,
                                   .from = MAX(at, segment->base),
                                   .end = end,

@@ -198,6 +198,13 @@ static void on_seal_done(struct work *work)
     upkeep_on_progress(local);
 }
 
+bool upkeep_seal_full(const struct local *local, uint64_t end)
+{
+    const struct qgen *active = &local->index.active;
+    return end > active->base &&
+           (active->entry_count >= local->config.seal_entries || end - active->base >= SEAL_SPAN);
+}
+
 static bool seal_due(const struct local *local)
 {
     if (loop_now_ms(local->loop) < local->seal_retry_ms)
@@ -206,8 +213,7 @@ static bool seal_due(const struct local *local)
         return true; /* once more, after a failure */
     if (local->done_end == local->index.active.base)
         return false;
-    return local->index.active.entry_count >= local->config.seal_entries ||
-           local->done_end - local->index.active.base >= SEAL_SPAN ||
+    return upkeep_seal_full(local, local->done_end) ||
            (local->trim == TRIM_READY && local->sealed_end < local->trim_position);
 }
 

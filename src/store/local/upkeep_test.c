@@ -197,6 +197,26 @@ static void a_damaged_index_is_rebuilt(void **state)
     fixture_check_queue(fixture, 5, "m", 0, 210);
 }
 
+/* A rebuilt index is sealed as it grows, and merged files are as good as their parts. */
+static void a_lost_index_is_rebuilt_in_files(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_open(fixture);
+    append_big(fixture, 0, 40);
+    fixture_close(fixture);
+    fixture->config.seal_entries = 10;
+    fixture_open(fixture);
+    assert_true(fixture_stats(fixture).index_file_count >= 5);
+    uint64_t first = 0, next = 0;
+    store_queue_bounds(fixture->store, 5, &first, &next);
+    assert_int_equal(next, 40);
+    check_big(fixture, 0);
+    append_big(fixture, 40, 2);
+    fixture_crash(fixture);
+    fixture_open(fixture);
+    check_big(fixture, 0);
+}
+
 static void retention_frees_the_oldest(void **state)
 {
     struct fixture *fixture = *state;
@@ -311,6 +331,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(sealed_entries_are_read_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(many_index_files_become_few, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_damaged_index_is_rebuilt, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_lost_index_is_rebuilt_in_files, set_up, tear_down),
         cmocka_unit_test_setup_teardown(retention_frees_the_oldest, set_up, tear_down),
         cmocka_unit_test_setup_teardown(nothing_is_freed_before_the_owner_agrees, set_up,
                                         tear_down),
