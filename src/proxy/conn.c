@@ -43,6 +43,8 @@ bool conn_is_readable(const struct conn *conn)
 void conn_hold(struct conn *conn, enum conn_hold hold)
 {
     conn->holds |= (uint8_t)hold;
+    if (hold == HOLD_STORE && list_empty(&conn->held_node))
+        list_push_back(&conn->proxy->held, &conn->held_node);
 }
 
 void conn_release(struct conn *conn, enum conn_hold hold)
@@ -50,6 +52,8 @@ void conn_release(struct conn *conn, enum conn_hold hold)
     if ((conn->holds & hold) == 0)
         return;
     conn->holds &= (uint8_t)~hold;
+    if (hold == HOLD_STORE)
+        list_remove(&conn->held_node);
     conn_schedule(conn);
 }
 
@@ -296,6 +300,7 @@ struct conn *conn_new(struct proxy *proxy, struct stream *stream, const char *ad
     const size_t size = MIN(strlen(address), sizeof conn->link.address - 1);
     memcpy(conn->link.address, address, size);
     list_init(&conn->node);
+    list_init(&conn->held_node);
     list_init(&conn->link.node);
     list_init(&conn->work.node);
     conn->work.run = conn_work;
@@ -316,6 +321,7 @@ struct conn *conn_free(struct conn *conn)
     timer_stop(proxy->timers, &conn->timer);
     deferred_cancel(&conn->work);
     list_remove(&conn->node);
+    list_remove(&conn->held_node);
     (void)stream_close(conn->stream);
     input_clear(conn);
     outbuf_clear(&conn->out, &proxy->pool);

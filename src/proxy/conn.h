@@ -61,7 +61,8 @@ struct input {
 struct conn {
     struct link link;
     struct proxy *proxy;
-    struct list node; /* proxy->conns */
+    struct list node;      /* proxy->conns */
+    struct list held_node; /* proxy->held, with HOLD_STORE */
     struct stream *stream;
     struct deferred work;
     struct timer timer; /* what it is for depends on the state */

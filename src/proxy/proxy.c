@@ -90,6 +90,7 @@ int proxy_new(const struct proxy_config *config, const struct proxy_deps *deps,
     proxy->timers = loop_timers(deps->loop);
     list_init(&proxy->listeners);
     list_init(&proxy->conns);
+    list_init(&proxy->held);
     proxy->budget = (struct budget){.max = config->memory_max};
     proxy->starved.on_due = on_starved;
     proxy->counting.run = flush_counts;
@@ -203,8 +204,8 @@ void proxy_pause(struct proxy *proxy, bool paused)
     proxy->paused = paused;
     if (paused)
         return;
-    list_each (it, &proxy->conns)
-        conn_release(CONTAINER_OF(it, struct conn, node), HOLD_STORE);
+    list_each_safe (it, &proxy->held)
+        conn_release(CONTAINER_OF(it, struct conn, held_node), HOLD_STORE);
 }
 
 uint32_t proxy_connections(const struct proxy *proxy)

@@ -18,6 +18,7 @@ struct proxy {
     struct timer_set *timers;
     struct list listeners; /* struct proxy_listener */
     struct list conns;
+    struct list held; /* those with HOLD_STORE */
     uint32_t conn_count;
     bool paused, draining;
     void (*drained)(void *data);
