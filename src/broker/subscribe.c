@@ -139,6 +139,7 @@ static void sub_begin(struct sub *sub)
     sub->begin_position =
         sub->group ? 0 : core_head(sub->session->broker); /* a group has its own */
     sub->end_position = UINT64_MAX;
+    sub->drained = false;
 }
 
 static void sub_set_options(struct sub *sub, const struct wanted *wanted)
@@ -270,11 +271,12 @@ void link_subscribe(struct link *link, const struct packet_subscribe *packet)
 /* --- UNSUBSCRIBE ---------------------------------------------------------------------------------
  */
 
-/* A message that overlapping subscriptions left to this one must still come: it is drained first.
- */
+/* A message that overlapping subscriptions left to this one must still come, and what it delivered
+ * they must not: it is drained first, and goes when they have caught up. */
 static bool sub_must_drain(const struct sub *sub)
 {
-    return sub_reads_queue(sub) && sub->session->sub_count > 1 && sub_lag(sub) > 0;
+    return sub_reads_queue(sub) && sub->session->sub_count > 1 &&
+           (sub_lag(sub) > 0 || !list_empty(&sub->session->lagging));
 }
 
 static void sub_end(struct sub *sub)

@@ -456,8 +456,10 @@ static inline void client_subscribe_begin(struct bed *bed, struct client *client
         }
     }
     put_text(bytes, &size, filter);
-    bytes[size++] = (uint8_t)(wants.qos | (wants.no_local ? 4 : 0) | (wants.as_published ? 8 : 0) |
-                              wants.handling << 4);
+    const bool is_v5 = client->link.version == MQTT_V5;
+    bytes[size++] =
+        (uint8_t)(wants.qos | (is_v5 && wants.no_local ? 4 : 0) |
+                  (is_v5 && wants.as_published ? 8 : 0) | (is_v5 ? wants.handling << 4 : 0));
     struct packet_subscribe packet;
     uint8_t reason;
     assert_int_equal(dec_subscribe(slice_of(bytes, size), client->link.version, &packet, &reason),

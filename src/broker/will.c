@@ -72,6 +72,8 @@ void will_publish(struct session *session, bool ending)
         log_write(broker->deps.log, LOG_WARN, "will",
                   "the will of client '%.*s' was not published: %s", (int)session->client_id.size,
                   (const char *)session->client_id.bytes, err_text(err));
+    if (err < 0 && session->has_row && !ending)
+        session_write(session, STORE_LAZY); /* or it would be tried again after a restart */
     (void)will_free(will);
 }
 
