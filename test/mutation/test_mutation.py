@@ -41,10 +41,13 @@ def fixture_simulator():
 def build(mutation):
     """The server with this fault."""
     folder = ROOT / "build" / "mutation" / mutation.lower()
-    subprocess.run(["cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", f"-DMUTATION={mutation}",
-                    "-DCMAKE_BUILD_TYPE=RelWithDebInfo"], check=True, capture_output=True)
-    subprocess.run(["cmake", "--build", folder, "--target", "tidemq"], check=True,
-                   capture_output=True)
+    for command in (
+        ["cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", f"-DMUTATION={mutation}",
+         "-DCMAKE_BUILD_TYPE=RelWithDebInfo"],
+        ["cmake", "--build", folder, "--target", "tidemq"],
+    ):
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     return folder / "tidemq"
 
 
