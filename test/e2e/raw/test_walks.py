@@ -124,6 +124,51 @@ def test_walk(server, joined, topic, seed):
     subscriber.peer.close()
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_walk_over_restarts(make_server, seed):
+    """The same while the server is killed and started again: what was acknowledged to its publisher
+    is delivered, QoS 2 exactly once.
+
+    [MQTT3-4.1.0-1] [MQTT3-4.3.3-1] [MQTT3-4.4.0-1] [MQTT5-4.1.0-1] [MQTT5-4.4.0-1]
+    """
+    chance = random.Random(200 + seed)
+    small = {"store.segment_size": "1MiB", "store.checkpoint_interval": "100ms"}
+    small["store.seal_entries"] = 1000
+    server = make_server(**(small if seed % 2 else {}))
+    width = chance.choice((1, 100, 10000))
+    subscriber = Subscriber(server, chance, ["walk/+", "walk/#"][: 1 + seed % 2])
+    subscriber.come()
+    publishers, counts = {}, {1: 0, 2: 0}
+    for _ in range(STEPS):
+        what = chance.random()
+        if what < 0.4:
+            qos = chance.choice((1, 2))
+            if qos not in publishers:
+                publishers[qos] = Peer(server, V5)
+                publishers[qos].connect(f"publisher{qos}")
+            for _ in range(chance.randint(1, 8)):
+                publishers[qos].publish("walk/a", str(counts[qos]).zfill(width), qos, 1)
+                counts[qos] += 1
+        elif what < 0.6:
+            subscriber.listen()
+        elif what < 0.85:
+            subscriber.pay(chance.randint(0, len(subscriber.owed)))
+        elif what < 0.93:
+            subscriber.come()
+        else:
+            chance.choice((server.kill, server.kill, server.stop))()
+            while publishers:
+                publishers.popitem()[1].close()
+            server.start()
+            subscriber.come()
+    subscriber.finish(counts)
+    assert subscriber.seen[2] == list(range(counts[2]))
+    assert list(dict.fromkeys(subscriber.seen[1])) == list(range(counts[1]))
+    for peer in (subscriber.peer, *publishers.values()):
+        peer.close()
+    server.stop()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_publisher_walk(server, joined, topic, seed):
     """The other direction: a publisher that loses its connection anywhere in a QoS 2 flow and goes
