@@ -72,6 +72,16 @@ static void opening_done(struct broker *broker, void *data, int err)
     mem_free(opening);
 }
 
+/* A session whose row is not there would take all its state with it: the client begins again. */
+static void row_done(struct broker *broker, void *data, int err)
+{
+    struct opening *opening = data;
+    struct session *session = session_by_number(broker, opening->number);
+    if (err < 0 && session && session->connection == opening->connection)
+        session_kick(session, REASON_QUOTA_EXCEEDED, "storage takes no writes at present");
+    mem_free(opening);
+}
+
 static uint32_t granted_expiry(const struct broker *broker, const struct packet_connect *packet)
 {
     const uint32_t expiry_max_s = broker->config.session_expiry_max_s;
@@ -197,7 +207,11 @@ static void link_answer(struct session *session, struct opening *opening, bool m
             if (err == 0)
                 return;
         } else {
-            err = core_write(broker, STORE_LAZY, NULL, NULL);
+            err = core_write(broker, STORE_LAZY, row_done, opening);
+            if (err == 0) {
+                link_opened(session, &opening->connack);
+                return;
+            }
         }
     }
     if (err < 0) {
