@@ -1,10 +1,11 @@
 /* Measures the embedded engine by itself: appends at several numbers of outstanding requests, the
  * drain of a backlog from disk, and recovery.
  *
- *     tidemq-store-bench DIR [MESSAGES]
+ *     tidemq-store-bench DIR [MESSAGES [QUEUES]]
  *
  * DIR is made, and must not hold anything of value: what the runs leave is removed. A message has
- * 256 bytes of payload, a topic of 36 bytes and belongs to two queues, one of them its topic's.
+ * 256 bytes of payload, a topic of 36 bytes and belongs to two queues: one of QUEUES (10,000), and
+ * its topic's.
  * CPU is that of the whole process, all threads, user and system.
  */
 #include "base/mem.h"
@@ -17,7 +18,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
-enum { PAYLOAD_SIZE = 256, QUEUE_COUNT = 10000, TOPIC_ID = 1 << 20, GROUP_MAX = 4096 };
+enum { PAYLOAD_SIZE = 256, TOPIC_ID = 1 << 30, GROUP_MAX = 4096 };
 
 struct bench {
     struct local_config config;
@@ -26,6 +27,7 @@ struct bench {
     struct metrics *metrics;
     struct store *store;
     struct meta *meta;
+    uint64_t queue_count;
     uint64_t submitted, finished, failed, target;
 };
 
@@ -83,7 +85,7 @@ static void submit(struct request *request)
     struct bench *bench = request->bench;
     if (bench->submitted == bench->target)
         return;
-    const uint32_t queue_id = 1 + (uint32_t)(bench->submitted * 2654435761u % QUEUE_COUNT);
+    const uint32_t queue_id = 1 + (uint32_t)(bench->submitted * 2654435761u % bench->queue_count);
     const struct message message = {
         .topic = slice_str("factory/line-07/machine-0042/reading"),
         .payload = slice_of(payload, sizeof payload),
@@ -193,6 +195,9 @@ static void run_recovery(struct bench *bench)
     open_store(bench);
     struct store_stats stats;
     bench->store->ops->stats(bench->store, &stats);
+    struct rusage usage;
+    (void)getrusage(RUSAGE_SELF, &usage);
+    (void)printf("memory  at most %ld MB resident\n", usage.ru_maxrss / 1024);
     (void)printf("open    %.0f MB of log, %" PRIu32 " index files: %.3f s, %.3f CPU s\n",
                  (double)stats.log_bytes / 1e6, stats.index_file_count, now_s() - began,
                  cpu_s() - cpu_began);
@@ -201,12 +206,13 @@ static void run_recovery(struct bench *bench)
 int main(int argc, char **argv)
 {
     if (argc < 2) {
-        (void)fprintf(stderr, "usage: tidemq-store-bench DIR [MESSAGES]\n");
+        (void)fprintf(stderr, "usage: tidemq-store-bench DIR [MESSAGES [QUEUES]]\n");
         return 2;
     }
     static const uint32_t groups[] = {1, 8, 64, 512, 4096};
     const uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 10) : 1000000;
     struct bench bench = {.metrics = metrics_new()};
+    bench.queue_count = argc > 3 ? strtoull(argv[3], NULL, 10) : 10000;
     local_config_default(&bench.config);
     bench.config.dir = argv[1];
     bench.config.pool_segments = 4;

@@ -120,7 +120,7 @@ struct local {
     uint64_t trim_position;
     struct work fill_work;
     bool filling;
-    int fill_err;
+    int fill_result;
 };
 
 /* --- append.c ------------------------------------------------------------------------------- */

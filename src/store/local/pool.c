@@ -12,12 +12,14 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { POOL_COUNT_MAX = 64, POOL_WRITE_SIZE = 256 * 1024 };
+enum { POOL_COUNT_MAX = 64, WRITE_SIZE = 1024 * 1024, FILL_SIZE = 8 * WRITE_SIZE };
 
 struct pool {
     int dir_fd;
     uint64_t segment_size;
     uint32_t count_max;
+    int fill_fd; /* the file being written, -1: none */
+    uint64_t fill_id, fill_at;
     pthread_mutex_t lock; /* of the rest */
     uint64_t next_id;
     uint32_t count;
@@ -33,20 +35,12 @@ struct pool *pool_new(int dir_fd, uint64_t segment_size, uint32_t count_max)
 {
     struct pool *pool = mem_new(sizeof *pool);
     pool->dir_fd = dir_fd;
+    pool->fill_fd = -1;
     pool->segment_size = segment_size;
     pool->count_max = MIN(count_max, POOL_COUNT_MAX);
     const int err = pthread_mutex_init(&pool->lock, NULL);
     ASSERT(err == 0);
     return pool;
-}
-
-struct pool *pool_free(struct pool *pool)
-{
-    if (pool) {
-        (void)pthread_mutex_destroy(&pool->lock);
-        mem_free(pool);
-    }
-    return NULL;
 }
 
 static uint64_t take_id(struct pool *pool)
@@ -66,6 +60,28 @@ static bool push(struct pool *pool, uint64_t id)
         pool->ids[pool->count++] = id;
     (void)pthread_mutex_unlock(&pool->lock);
     return room;
+}
+
+/* Closes the file being written; it stays when it is whole and there is room. */
+static void end_fill(struct pool *pool, bool whole)
+{
+    char name[SEGMENT_NAME_SIZE];
+    file_name(pool->fill_id, name);
+    (void)close(pool->fill_fd);
+    pool->fill_fd = -1;
+    if (!whole || !push(pool, pool->fill_id))
+        (void)!file_unlinkat(pool->dir_fd, name);
+}
+
+struct pool *pool_free(struct pool *pool)
+{
+    if (pool) {
+        if (pool->fill_fd >= 0)
+            end_fill(pool, false);
+        (void)pthread_mutex_destroy(&pool->lock);
+        mem_free(pool);
+    }
+    return NULL;
 }
 
 static uint64_t size_of(const struct pool *pool, const char *name)
@@ -104,14 +120,25 @@ uint32_t pool_count(struct pool *pool)
 
 /* In small steps, each synced: a large amount of dirty pages would make the log's own syncs wait.
  */
-static int write_zeros(int fd, uint64_t size)
+static int begin_fill(struct pool *pool)
 {
-    void *zeros = mem_new(POOL_WRITE_SIZE);
+    char name[SEGMENT_NAME_SIZE];
+    pool->fill_id = take_id(pool);
+    pool->fill_at = 0;
+    file_name(pool->fill_id, name);
+    pool->fill_fd = file_openat(pool->dir_fd, name, O_RDWR | O_CREAT | O_EXCL, 0640);
+    return MIN(pool->fill_fd, 0);
+}
+
+static int write_zeros(struct pool *pool)
+{
+    void *zeros = mem_new(WRITE_SIZE);
+    const uint64_t end = MIN(pool->segment_size, pool->fill_at + FILL_SIZE);
     int err = 0;
-    for (uint64_t at = 0; at < size && err == 0; at += POOL_WRITE_SIZE) {
-        err = file_pwrite_all(fd, zeros, MIN(size - at, POOL_WRITE_SIZE), at);
-        if (err == 0)
-            err = file_fdatasync(fd);
+    while (pool->fill_at < end && err == 0) {
+        const uint64_t size = MIN(end - pool->fill_at, (uint64_t)WRITE_SIZE);
+        err = file_pwrite_all(pool->fill_fd, zeros, size, pool->fill_at);
+        pool->fill_at += size;
     }
     mem_free(zeros);
     return err;
@@ -119,16 +146,15 @@ static int write_zeros(int fd, uint64_t size)
 
 int pool_fill(struct pool *pool)
 {
-    char name[SEGMENT_NAME_SIZE];
-    const uint64_t id = take_id(pool);
-    file_name(id, name);
-    const int fd = file_openat(pool->dir_fd, name, O_RDWR | O_CREAT | O_EXCL, 0640);
-    if (fd < 0)
-        return fd;
-    const int err = write_zeros(fd, pool->segment_size);
-    (void)close(fd);
-    if (err < 0 || !push(pool, id))
-        (void)!file_unlinkat(pool->dir_fd, name);
+    int err = pool->fill_fd < 0 ? begin_fill(pool) : 0;
+    if (err < 0)
+        return err;
+    err = write_zeros(pool);
+    if (err == 0 && pool->fill_at < pool->segment_size)
+        return 1;
+    if (err == 0)
+        err = file_fdatasync(pool->fill_fd);
+    end_fill(pool, err == 0);
     return err;
 }
 

@@ -15,7 +15,7 @@ struct pool;
 
 /* dir_fd: the log's directory, borrowed. segment_size: of the file, header included. */
 struct pool *pool_new(int dir_fd, uint64_t segment_size, uint32_t count_max);
-struct pool *pool_free(struct pool *pool); /* keeps the files; NULL is fine */
+struct pool *pool_free(struct pool *pool); /* keeps the finished files; NULL is fine */
 
 /* Takes in a file found in the directory, or removes it when it is no use. Returns false when
  * `name` is not a pool file's. */
@@ -24,7 +24,9 @@ bool pool_adopt(struct pool *pool, const char *name);
 /* Files ready for use. */
 uint32_t pool_count(struct pool *pool);
 
-/* Writes one more file. Returns 0 or -errno; nothing is left behind then. Blocking. */
+/* Writes part of one more file: so much that others who wait for the same worker need not wait
+ * long. Returns 1: to be called again; 0: the file is in the pool; -errno: nothing is left behind.
+ * Blocking. Thread: any, one at a time. */
 MUST_CHECK int pool_fill(struct pool *pool);
 
 /* Takes a file out of the pool, or makes an empty one of the full length when there is none.

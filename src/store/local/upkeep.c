@@ -314,24 +314,10 @@ void upkeep_on_progress(struct local *local)
 static void run_fill(struct work *work)
 {
     struct local *local = CONTAINER_OF(work, struct local, fill_work);
-    local->fill_err = pool_fill(local->pool);
+    local->fill_result = pool_fill(local->pool);
 }
 
-static void fill_pool(struct local *local);
-
-static void on_fill_done(struct work *work)
-{
-    struct local *local = CONTAINER_OF(work, struct local, fill_work);
-    local->work_count--;
-    local->filling = false;
-    if (local->fill_err < 0) {
-        local->fill_retry_ms = loop_now_ms(local->loop) + FILL_PAUSE_MS;
-        log_write(local->log, LOG_WARN, "store", "could not prepare a log segment: %s",
-                  err_text(local->fill_err));
-        return;
-    }
-    fill_pool(local);
-}
+static void on_fill_done(struct work *work);
 
 static void fill_pool(struct local *local)
 {
@@ -345,6 +331,23 @@ static void fill_pool(struct local *local)
         return;
     local->filling = true;
     submit(local, &local->fill_work, run_fill, on_fill_done);
+}
+
+static void on_fill_done(struct work *work)
+{
+    struct local *local = CONTAINER_OF(work, struct local, fill_work);
+    local->work_count--;
+    local->filling = false;
+    if (local->fill_result < 0) {
+        local->fill_retry_ms = loop_now_ms(local->loop) + FILL_PAUSE_MS;
+        log_write(local->log, LOG_WARN, "store", "could not prepare a log segment: %s",
+                  err_text(local->fill_result));
+    } else if (local->fill_result > 0 && !local->closing) {
+        local->filling = true;
+        submit(local, &local->fill_work, run_fill, on_fill_done);
+    } else {
+        fill_pool(local);
+    }
 }
 
 /* --- the clock ----------------------------------------------------------------------------- */
