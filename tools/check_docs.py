@@ -1,237 +1,186 @@
 #!/usr/bin/env python3
-"""Runs the commands that the README, its siblings and the pages in docs/ show.
+"""Runs what the documentation tells people to type: every command block of README.md and docs/.
 
-Each fenced `sh` block of a page runs, in order, in one bash session with `set -e`, in an empty
-folder, with the built program first in the PATH. A block is left out only when the line before its
-fence says why:
+The `sh` blocks of a page run one after the other in one bash session, in a fresh folder, as a reader
+would run them: with the built program in PATH, each command expected to succeed (`set -e`), servers
+in the background ended afterwards. `yaml` blocks are configurations and must be sound. A block that
+cannot be run says so to its reader in the line before it:
 
     *(not run by the tests: it needs root)*
 
-Pages name the usual ports 1883 and 18080; here each page gets two free ones instead, and small log
-files, through the environment and by replacing the numbers in the commands. What a page starts in
-the background is ended by its process id when the page is done.
+The pages use the default ports; here other, free ones are put in their place, so that the pages can
+be tried beside a running server. Segments are small, so that a start is quick.
 
-Other fences must say what they are: text, yaml, c. Links between the pages must lead somewhere.
+    check_docs.py [PAGE...]
 
-usage: check_docs.py [PAGE]...
-
-TIDEMQ_BIN names another program than build/release/tidemq. Prints what failed and
-`N passed, N failed`, counted in blocks and pages; exits 1 on any failure.
+The last line is "N passed, N failed", counted in blocks; the status is 1 if anything failed.
 """
+
+import argparse
+import concurrent.futures
 import os
-import pathlib
 import re
-import select
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
+from pathlib import Path
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-BINARY = pathlib.Path(os.environ.get("TIDEMQ_BIN", ROOT / "build/release/tidemq")).resolve()
+ROOT = Path(__file__).resolve().parents[1]
+BINARY = Path(os.environ.get("TIDEMQ_BIN", ROOT / "build" / "release" / "tidemq"))
 PAGE_TIMEOUT_S = 120
-END_TIMEOUT_S = 10
-FENCE = re.compile(r"^\s*```(.*)$")
 REASON = re.compile(r"^\*\(not run by the tests: \S.*\)\*$")
-LINK = re.compile(r"\]\(([^)\s]+)\)")
-PORTS = ("1883", "18080")
-OTHER_FENCES = {"text", "yaml", "c"}
+INERT = {"text", "json", "ini"}  # shown, not typed
+MARK = "@@ block at line "
 
 
+@dataclass
 class Block:
-    """One fenced block: its language, where it begins, its lines, and the line before its fence."""
+    """A fenced block: where it begins, its language, its lines, and why it is not run if it is not."""
 
-    def __init__(self, language, line, before):
-        self.language = language
-        self.line = line
-        self.before = before
-        self.lines = []
+    line: int
+    language: str
+    text: str
+    reason: str
 
 
-def blocks_of(text):
-    """The fenced blocks of a page; a fence that is not closed raises ValueError."""
-    blocks, block, before = [], None, ""
-    for number, line in enumerate(text.split("\n"), 1):
-        fence = FENCE.match(line)
-        if fence and block is None:
-            block = Block(fence[1].strip(), number + 1, before)
-        elif fence:
-            blocks.append(block)
-            block, before = None, ""
-        elif block is not None:
-            block.lines.append(line)
-        elif line.strip():
-            before = line.strip()
-    if block is not None:
-        raise ValueError(f"line {block.line - 1}: a fence is not closed")
+def blocks_read(path, faults):
+    """The blocks of a page; what is wrong with their form goes to `faults`."""
+    blocks, lines, begin = [], path.read_text(encoding="utf-8").splitlines(), None
+    before, used = "", set()
+    for number, line in enumerate(lines, 1):
+        if line.startswith("```"):
+            if begin is None:
+                begin = number
+                before = lines[number - 2].strip() if number > 1 else ""
+                if REASON.match(before):
+                    used.add(number - 1)
+            else:
+                reason = before if REASON.match(before) else ""
+                language = lines[begin - 1][3:].strip()
+                blocks.append(Block(begin, language, "\n".join(lines[begin : number - 1]), reason))
+                begin = None
+    if begin is not None:
+        faults.append(f"{path.name}:{begin}: the block does not end")
+    for number, line in enumerate(lines, 1):
+        if REASON.match(line.strip()) and number not in used:
+            faults.append(f"{path.name}:{number}: a reason with no block behind it")
+    for block in blocks:
+        if block.language not in INERT | {"sh", "yaml"}:
+            faults.append(f"{path.name}:{block.line}: a block needs one of the languages sh, yaml, "
+                          f"{', '.join(sorted(INERT))}; this one has '{block.language}'")
     return blocks
 
 
-def anchor_of(heading):
-    """The anchor that Markdown renderers give a heading."""
-    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+def free_ports():
+    """Two ports that nobody uses now."""
+    with socket.socket() as first, socket.socket() as second:
+        for sock in (first, second):
+            sock.bind(("127.0.0.1", 0))
+        return first.getsockname()[1], second.getsockname()[1]
 
 
-def without_fences(text):
-    return re.sub(r"^\s*```.*?^\s*```$", "", text, flags=re.M | re.S)
-
-
-def link_faults(page, text):
-    """Links to files or headings that do not exist."""
-    for match in LINK.finditer(without_fences(text)):
-        name, _, anchor = match[1].partition("#")
-        if "://" in name:
-            continue
-        target = page.parent / name if name else page
-        if not target.exists():
-            yield f"the link to {match[1]} leads nowhere"
-        elif anchor:
-            headings = re.findall(r"^#+ (.*)$", without_fences(target.read_text("utf-8")), re.M)
-            if anchor not in map(anchor_of, headings):
-                yield f"{match[1]}: there is no such heading"
-
-
-def free_ports(count):
-    """Ports of 127.0.0.1 that nobody has at present, all different."""
-    with_sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in with_sockets:
-            one.bind(("127.0.0.1", 0))
-        return [str(one.getsockname()[1]) for one in with_sockets]
-    finally:
-        for one in with_sockets:
-            one.close()
-
-
-def script_of(blocks, ports):
-    """The page as one script that tells on descriptor 3 which block it has finished."""
-    parts = ["set -e -o pipefail"]
-    for block in blocks:
-        text = "\n".join(block.lines)
-        for usual, port in zip(PORTS, ports):
-            text = re.sub(rf"\b{usual}\b", port, text)
-        parts.append(f"{text}\necho {block.line} >&3")
-    return "\n".join(parts) + "\n"
-
-
-def environment_of(folder, ports):
-    env = {key: value for key, value in os.environ.items() if not key.startswith("TIDEMQ_")}
+def environment(folder, ports):
+    """What the reader's shell would have, and the other ports."""
+    tools = folder / "bin"
+    tools.mkdir()
+    (tools / "tidemq").symlink_to(BINARY.resolve())
+    env = {k: v for k, v in os.environ.items() if not k.startswith("TIDEMQ_")}
+    env.pop("NOTIFY_SOCKET", None)
     env.update(
-        PATH=f"{folder / 'bin'}{os.pathsep}{env['PATH']}",
+        PATH=f"{tools}{os.pathsep}{env['PATH']}",
         TIDEMQ_LISTENERS=f"[mqtt://127.0.0.1:{ports[0]}]",
         TIDEMQ_ADMIN_LISTEN=f"127.0.0.1:{ports[1]}",
-        TIDEMQ_STORE_SEGMENT_SIZE="1MiB",
-        TIDEMQ_RETENTION_BYTES="64MiB",
+        TIDEMQ_STORE_SEGMENT_SIZE="4MiB",
+        no_proxy="127.0.0.1",
     )
     return env
 
 
-def members_of(group):
-    """Process ids of a process group, zombies left out."""
-    members = []
-    for entry in pathlib.Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            fields = (entry / "stat").read_text("utf-8").rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[2]) == group and fields[0] != "Z":
-            members.append(int(entry.name))
-    return members
-
-
-def end_group(group):
-    """Ends what the page left running, gently first."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        waiting = members_of(group)
-        for pid in waiting:
+def run_commands(blocks, folder, env, ports):
+    """Runs the blocks in one session. Returns (line of the block that failed or None, output)."""
+    script = ["set -eo pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT"]
+    for block in blocks:
+        script += [f"echo '{MARK}{block.line}'", block.text]
+    text = "\n".join(script) + "\n"
+    text = re.sub(r"\b1883\b", str(ports[0]), re.sub(r"\b18080\b", str(ports[1]), text))
+    with tempfile.TemporaryFile() as output:
+        with subprocess.Popen(["bash", "-c", text], cwd=folder, env=env, stdin=subprocess.DEVNULL,
+                              stdout=output, stderr=subprocess.STDOUT,
+                              start_new_session=True) as process:
             try:
-                handle = os.pidfd_open(pid)
-            except ProcessLookupError:
-                continue
-            try:
-                signal.pidfd_send_signal(handle, number)
-                wait_for(handle)
+                status = process.wait(PAGE_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                status = f"not done after {PAGE_TIMEOUT_S} s"
+            try:  # what the page left in the background
+                os.killpg(process.pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-            finally:
-                os.close(handle)
+        output.seek(0)
+        said = output.read().decode(errors="replace")
+    if status == 0:
+        return None, said
+    reached = re.findall(rf"^{re.escape(MARK)}(\d+)$", said, re.M)
+    return int(reached[-1]) if reached else blocks[0].line, f"{said}\nstatus {status}"
 
 
-def wait_for(handle):
-    """Waits until the process behind a pidfd has ended, for a while."""
-    select.select([handle], [], [], END_TIMEOUT_S)
+def check_yaml(block, folder, env):
+    """Whether a configuration is sound; returns what is wrong, or nothing."""
+    path = folder / f"line{block.line}.yaml"
+    path.write_text(block.text, encoding="utf-8")
+    run = subprocess.run([BINARY, "serve", "--config", path, "--check"], env=env, cwd=folder,
+                         capture_output=True, text=True, timeout=30, check=False)
+    return "" if run.returncode == 0 else run.stderr.strip()
 
 
-def run_blocks(blocks):
-    """Runs the blocks of a page. Returns the lines of those that finished, and the output."""
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="check-docs-"))
-    work = folder / "work"
-    work.mkdir()
-    (folder / "bin").mkdir()
-    (folder / "bin" / "tidemq").symlink_to(BINARY)
-    ports = free_ports(len(PORTS))
-    try:
-        with open(folder / "out", "wb") as out, open(folder / "done", "wb") as done:
-            command = ["bash", "-c", 'exec 3>&"$0"; . "$1"', str(done.fileno()),
-                       str(folder / "script")]
-            (folder / "script").write_text(script_of(blocks, ports), "utf-8")
-            with subprocess.Popen(command, cwd=work, env=environment_of(folder, ports), stdout=out,
-                                  stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                                  pass_fds=[done.fileno()], start_new_session=True) as process:
-                try:
-                    process.wait(PAGE_TIMEOUT_S)
-                except subprocess.TimeoutExpired:
-                    out.write(f"\nstopped after {PAGE_TIMEOUT_S} s\n".encode())
-                end_group(process.pid)
-        finished = {int(line) for line in (folder / "done").read_text("utf-8").split()}
-        return finished, (folder / "out").read_text("utf-8", errors="replace")
-    finally:
-        shutil.rmtree(folder)
-
-
-def check_page(page):
-    """Checks one page. Returns (passed, faults)."""
-    name = page.relative_to(ROOT)
-    text = page.read_text("utf-8")
-    try:
-        blocks = blocks_of(text)
-    except ValueError as error:
-        return 0, [f"{name}: {error}"]
-    faults = [f"{name}: {fault}" for fault in link_faults(page, text)]
-    faults += [f"{name}:{block.line}: say what this is: ```sh, ```text, ```yaml or ```c"
-               for block in blocks if block.language not in OTHER_FENCES | {"sh"}]
-    shells = [block for block in blocks if block.language == "sh"]
-    to_run = [block for block in shells if not REASON.match(block.before)]
-    passed = 0 if faults else 1
-    if to_run:
-        finished, output = run_blocks(to_run)
-        passed += len(finished)
-        failed = next((block for block in to_run if block.line not in finished), None)
-        if failed:
-            faults.append(f"{name}:{failed.line}: this block failed; the page printed:\n{output}")
-    return passed, faults
-
-
-def pages():
-    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+def check_page(path):
+    """Runs one page. Returns (passed, faults, how many are not run)."""
+    faults = []
+    blocks = blocks_read(path, faults)
+    commands = [b for b in blocks if b.language == "sh" and not b.reason]
+    configurations = [b for b in blocks if b.language == "yaml" and not b.reason]
+    excused = sum(bool(b.reason) for b in blocks)
+    passed = 0
+    with tempfile.TemporaryDirectory(prefix="tidemq-docs-") as name:
+        folder = Path(name)
+        ports = free_ports()
+        env = environment(folder, ports)
+        work = folder / "work"
+        work.mkdir()
+        for block in configurations:
+            wrong = check_yaml(block, folder, env)
+            passed += not wrong
+            if wrong:
+                faults.append(f"{path.name}:{block.line}: {wrong}")
+        if commands:
+            failed_line, said = run_commands(commands, work, env, ports)
+            for block in commands:
+                if failed_line is None or block.line < failed_line:
+                    passed += 1
+                elif block.line == failed_line:
+                    faults.append(f"{path.name}:{block.line}: a command failed:\n{said[-3000:]}")
+                else:
+                    faults.append(f"{path.name}:{block.line}: not reached")
+    return passed, faults, excused
 
 
 def main():
-    chosen = [pathlib.Path(name).resolve() for name in sys.argv[1:]] or pages()
-    if not BINARY.exists():
-        sys.exit(f"{BINARY} does not exist: make build")
-    passed, faults = 0, []
-    for page in chosen:
-        page_passed, page_faults = check_page(page)
-        passed += page_passed
-        faults += page_faults
-    print(*faults, sep="\n", end="\n" if faults else "")
-    print(f"{passed} passed, {len(faults)} failed")
-    return 1 if faults else 0
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("pages", nargs="*", type=Path)
+    args = parser.parse_args()
+    pages = args.pages or [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    passed, failed = 0, 0
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for path, (good, faults, excused) in zip(pages, pool.map(check_page, pages)):
+            passed += good
+            failed += len(faults)
+            print(f"{path.name}: {good} run, {excused} not run with a reason, {len(faults)} failed")
+            for fault in faults:
+                print(fault)
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
 
 
 if __name__ == "__main__":

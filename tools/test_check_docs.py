@@ -1,87 +1,67 @@
-"""Tests of check_docs.py: what it must find, and what it must leave alone."""
-import pathlib
+"""Tests of check_docs.py: each fault it must find."""
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
 
-import check_docs
-import pytest
-
-SH = "```sh\n{}\n```\n"
-
-
-@pytest.fixture(name="check")
-def fixture_check(tmp_path, monkeypatch):
-    """Checks a page with this text; returns how many passed, and the faults."""
-    monkeypatch.setattr(check_docs, "ROOT", tmp_path)
-
-    def check(text):
-        page = tmp_path / "page.md"
-        page.write_text(text, "utf-8")
-        return check_docs.check_page(page)
-
-    return check
+TOOL = Path(__file__).with_name('check_docs.py')
 
 
-def test_blocks_share_one_session_and_an_empty_folder(check):
-    passed, faults = check(SH.format("here=$PWD; ls -A | wc -l | grep -qx 0; echo hello > file")
-                           + "and then\n" + SH.format('test "$here" = "$PWD"; grep -qx hello file'))
-    assert (passed, faults) == (3, [])
+class Pages(unittest.TestCase):
+    def check(self, text, status, *words):
+        """Runs the tool on one page; it must exit with `status` and say the words."""
+        with tempfile.TemporaryDirectory() as folder:
+            page = Path(folder) / 'page.md'
+            page.write_text(text, encoding='utf-8')
+            run = subprocess.run([sys.executable, TOOL, page], capture_output=True, text=True,
+                                 timeout=60, check=False)
+        self.assertEqual(run.returncode, status, run.stdout + run.stderr)
+        for word in words:
+            self.assertIn(word, run.stdout)
+
+    def test_good(self):
+        self.check('```sh\ntrue\n```\n```sh\ntidemq --version\n```\n```text\nnot run\n```\n', 0,
+                   '2 passed, 0 failed')
+
+    def test_failing_command(self):
+        self.check('```sh\ntrue\n```\nx\n```sh\necho before\nfalse\necho after\n```\n```sh\ntrue\n```\n', 1,
+                   ':5: a command failed', ':10: not reached', '1 passed, 2 failed')
+
+    def test_failing_pipe(self):
+        self.check('```sh\nfalse | cat\n```\n', 1, '0 passed, 1 failed')
+
+    def test_one_session(self):
+        self.check('```sh\nx=1\necho hello > file\n```\n```sh\ntest "$x" = 1\ngrep hello file\n```\n', 0,
+                   '2 passed')
+
+    def test_background_is_ended(self):
+        self.check('```sh\nsleep 1000 &\n```\n', 0, '1 passed')
+
+    def test_reason(self):
+        self.check('*(not run by the tests: it needs root)*\n```sh\nfalse\n```\n```sh\ntrue\n```\n', 0,
+                   '1 not run with a reason', '1 passed, 0 failed')
+
+    def test_reason_without_reason(self):
+        self.check('*(not run by the tests: )*\n```sh\nfalse\n```\n', 1, '1 failed')
+
+    def test_reason_without_block(self):
+        self.check('*(not run by the tests: it needs root)*\n\n```sh\ntrue\n```\n', 1, 'no block behind')
+
+    def test_language(self):
+        self.check('```\ntrue\n```\n```console\n$ true\n```\n```sh\ntrue\n```\n', 1, "has ''",
+                   "has 'console'")
+
+    def test_open_block(self):
+        self.check('```sh\ntrue\n', 1, 'does not end')
+
+    def test_configuration(self):
+        self.check('```yaml\ntopics: {auto_create: true}\n```\n', 0, '1 passed')
+        self.check('```yaml\ntopics: {auto_creat: true}\n```\n', 1, 'topics.auto_creat')
+
+    def test_nothing(self):
+        self.check('no block\n', 1, '0 passed, 0 failed')
 
 
-@pytest.mark.parametrize("text", ["false", "false | true", "no-such-command", "exit 3"])
-def test_a_failing_block_is_named_and_ends_the_page(check, text):
-    passed, faults = check(SH.format("true") + SH.format(text) + SH.format("echo too far"))
-    assert passed == 2
-    assert len(faults) == 1
-    assert "page.md:5: this block failed" in faults[0]
-    assert "too far" not in faults[0]
-
-
-def test_the_output_is_shown_on_failure(check):
-    _, faults = check(SH.format("echo the reason; false"))
-    assert "the reason" in faults[0]
-
-
-@pytest.mark.parametrize("before,runs", [
-    ("*(not run by the tests: it needs root)*", False),
-    ("*(not run by the tests: )*", True),
-    ("not run by the tests: it needs root", True),
-    ("*(not run by the tests: it needs root)*\n\nand so on", True),
-])
-def test_only_a_reason_leaves_a_block_out(check, before, runs):
-    _, faults = check(f"{before}\n" + SH.format("false"))
-    assert bool(faults) == runs
-
-
-def test_a_block_inside_a_list_runs(check):
-    assert check("1. First:\n\n   ```sh\n   true\n   ```\n") == (2, [])
-
-
-@pytest.mark.parametrize("text,fault", [
-    ("```\nls\n```\n", "say what this is"),
-    ("```bash\nls\n```\n", "say what this is"),
-    ("```sh\nls\n", "a fence is not closed"),
-    ("[x](missing.md)\n", "leads nowhere"),
-    ("[x](#nothing)\n", "no such heading"),
-])
-def test_faults_of_form(check, text, fault):
-    _, faults = check(text)
-    assert len(faults) == 1
-    assert fault in faults[0]
-
-
-def test_what_is_not_run_and_links_that_lead_somewhere(check):
-    assert check("# A `page`, that is\n\n[x](#a-page-that-is) [y](page.md) [z](https://example.org/)"
-                 "\n\n```text\n[no](link.md)\n```\n```yaml\na: 1\n```\n") == (1, [])
-
-
-def test_the_usual_ports_are_replaced(check):
-    passed, faults = check(SH.format(
-        'test 1883 != 1884; test "$TIDEMQ_LISTENERS" = "[mqtt://127.0.0.1:1883]"\n'
-        'test "$TIDEMQ_ADMIN_LISTEN" = "127.0.0.1:18080"; test 11883 = $((11882 + 1))'))
-    assert (passed, faults) == (2, [])
-
-
-def test_what_is_left_in_the_background_is_ended(check, tmp_path):
-    passed, faults = check(SH.format(f"tail -f /dev/null &\necho $! > {tmp_path}/pid"))
-    assert (passed, faults) == (2, [])
-    stat = pathlib.Path("/proc", (tmp_path / "pid").read_text("utf-8").strip(), "stat")
-    assert not stat.exists() or stat.read_text("utf-8").rpartition(")")[2].split()[0] == "Z"
+if __name__ == '__main__':
+    unittest.main()
