@@ -101,7 +101,7 @@ def suites(is_long):
         ctest("asan"),
         ctest("tsan", "^(base|io|store|broker)"),
         Suite("docs", [python, "tools/check_docs.py"], ("release",)),
-        pytest("tools", ROOT / "tools", ROOT / "test" / "spec", builds=(), workers=2),
+        pytest("tools", ROOT / "tools", ROOT / "test" / "spec", workers=2),
         Suite("tree", [python, "tools/check_tree.py"]),
         Suite("spec", [python, "tools/spec_cover.py", "--check"]),
     ]

@@ -136,7 +136,7 @@ def test_mutation_is_caught_by_the_engines_tests(mutation):
     folder = build(mutation, "tidemq_store_local_tests", "Debug")
     run = subprocess.run(["ctest", "--test-dir", folder, "-R", "^store/local/", "--output-on-failure",
                           "-j", "2"], capture_output=True, text=True, timeout=600, check=False)
-    caught = re.findall(r"^(\S+_test\.c):(\d+): error: Failure!", run.stdout, re.M)
+    caught = re.findall(r"(\w+_test\.c):(\d+): error: Failure!", run.stdout)
     assert run.returncode != 0 and caught, f"{mutation} went unnoticed:\n{run.stdout[-3000:]}"
-    names = sorted({f"{pathlib.Path(path).name}:{line}" for path, line in caught})
+    names = sorted({f"{path}:{line}" for path, line in caught})
     print(f"\n{mutation}: caught by {', '.join(names)}")
