@@ -52,7 +52,7 @@ class Subscriber:
             self.owed.append((PUBCOMP, packet.packet_id))
             return
         assert packet.kind == PUBLISH, str(packet)
-        number = int(packet.payload)
+        number = int(packet.payload[-9:])
         if packet.qos == 1:
             self.seen[1].append(number)
             self.owed.append((PUBACK, packet.packet_id))
@@ -124,7 +124,7 @@ def test_walk(server, joined, topic, seed):
     subscriber.peer.close()
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_walk_over_restarts(make_server, seed):
     """The same while the server is killed and started again: what was acknowledged to its publisher
     is delivered, QoS 2 exactly once.
@@ -135,7 +135,7 @@ def test_walk_over_restarts(make_server, seed):
     small = {"store.segment_size": "1MiB", "store.checkpoint_interval": "100ms"}
     small["store.seal_entries"] = 1000
     server = make_server(**(small if seed % 2 else {}))
-    width = chance.choice((1, 100, 10000))
+    width = chance.choice((1, 100, 5000))
     subscriber = Subscriber(server, chance, ["walk/+", "walk/#"][: 1 + seed % 2])
     subscriber.come()
     publishers, counts = {}, {1: 0, 2: 0}
