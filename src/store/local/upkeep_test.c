@@ -1,5 +1,9 @@
 #include "store/local/local_fixture.h"
 
+#include <errno.h>
+#include <signal.h>
+#include <sys/resource.h>
+
 static int set_up(void **state)
 {
     *state = fixture_new();
@@ -86,6 +90,14 @@ static void lazy_rows_are_synced_before_their_checkpoint(void **state)
     fixture_crash(fixture);
     fixture_open(fixture);
     fixture_check_rows(fixture, "", "k=v;");
+}
+
+static int count_row(void *data, struct slice key, struct slice value)
+{
+    (void)key;
+    (void)value;
+    ++*(uint32_t *)data;
+    return 0;
 }
 
 static int take_position(void *data, struct slice key, struct slice value)
@@ -276,6 +288,90 @@ static void nothing_is_freed_before_the_owner_agrees(void **state)
     check_big(fixture, 0);
 }
 
+/* A crash between giving segments up and freeing them: the next start frees them. */
+static void a_trim_cut_short_is_finished(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->config.checkpoint_ms = 20;
+    fixture_open(fixture);
+    append_big(fixture, 0, 60);
+    fixture_close(fixture);
+    fixture->config.retention_bytes = 3 * 1024 * 1024;
+    fixture_open(fixture);
+    file_fail_at(FILE_OP_RENAME, 2, EIO, true); /* the first is the index file's */
+    wait_trimmed(fixture, 4096);
+    fixture_crash(fixture);
+    file_fail_at(FILE_OP_RENAME, 0, 0, false);
+    fixture->config.retention_bytes = 1024 * 1024 * 1024;
+    fixture_open(fixture);
+    char path[128];
+    (void)snprintf(path, sizeof path, "%s/log/%020d.log", fixture->dir, 1);
+    assert_int_equal(access(path, F_OK), -1);
+    uint64_t first = 0, next = 0;
+    store_queue_bounds(fixture->store, 5, &first, &next);
+    assert_true(first > 0 && first < 60);
+    assert_int_equal(next, 60);
+    check_big(fixture, 0);
+    append_big(fixture, 60, 5);
+    check_big(fixture, 0);
+}
+
+struct outlook {
+    bool writable;
+    char reason[128];
+};
+
+static void on_writable(void *data, bool writable, const char *reason)
+{
+    struct outlook *outlook = data;
+    outlook->writable = writable;
+    (void)snprintf(outlook->reason, sizeof outlook->reason, "%s", reason);
+}
+
+static void limit_files(rlim_t size)
+{
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = size;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* LMDB's file cannot grow: appends are refused with the reason, reads go on, and when it can grow
+ * again the checkpoint is made up for. */
+static void a_failed_checkpoint_stops_appends_for_a_while(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->config.checkpoint_ms = 20;
+    fixture_open(fixture);
+    struct outlook outlook = {.writable = true};
+    const struct store_watcher watcher = {.on_writable = on_writable, .data = &outlook};
+    fixture->store->ops->watch(fixture->store, &watcher);
+    fixture_append_many(fixture, 5, "m", 0, 3);
+    static char value[700001];
+    memset(value, 'v', sizeof value - 1);
+    (void)signal(SIGXFSZ, SIG_IGN);
+    limit_files(1024 * 1024);
+    assert_int_equal(fixture_put_row(fixture, META_PUT, "a", value), 0);
+    const int err = fixture_put_row(fixture, META_PUT, "b", value);
+    assert_true(err == 0 || err == ERR_UNAVAILABLE);
+    fixture_until(fixture, !outlook.writable);
+    assert_non_null(strstr(outlook.reason, "checkpoint"));
+    assert_int_equal(fixture_append(fixture, "t", "m", 1, 5, NULL), ERR_UNAVAILABLE);
+    assert_string_equal(fixture_stats(fixture).reason, outlook.reason);
+    fixture_check_queue(fixture, 5, "m", 0, 3);
+    limit_files(RLIM_INFINITY);
+    fixture_until(fixture, outlook.writable);
+    fixture_append_many(fixture, 5, "m", 3, 4);
+    fixture_until(fixture,
+                  fixture_stats(fixture).applied_position > fixture_stats(fixture).first_position);
+    fixture_crash(fixture);
+    fixture_open(fixture);
+    fixture_check_queue(fixture, 5, "m", 0, 4);
+    uint32_t rows = 0;
+    assert_int_equal(meta_scan(fixture->meta, slice_str("a"), count_row, &rows), 0);
+    assert_int_equal(rows, 1);
+}
+
 static void old_messages_go_by_time(void **state)
 {
     struct fixture *fixture = *state;
@@ -334,6 +430,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_lost_index_is_rebuilt_in_files, set_up, tear_down),
         cmocka_unit_test_setup_teardown(retention_frees_the_oldest, set_up, tear_down),
         cmocka_unit_test_setup_teardown(nothing_is_freed_before_the_owner_agrees, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_trim_cut_short_is_finished, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_failed_checkpoint_stops_appends_for_a_while, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(old_messages_go_by_time, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_dropped_queue_stays_away, set_up, tear_down),
