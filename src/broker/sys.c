@@ -1,5 +1,8 @@
 /* $SYS topics, with mosquitto's names: numbers of this server as messages from memory.
  *
+ * What mosquitto calls its store are here the retained messages: what waits for subscribers lies in
+ * one log that they share, and no client's part of it is counted.
+ *
  * They are not stored. A value is sent to live subscribers when it has changed, and to a new
  * subscription as it stands, like a retained message.
  */
@@ -17,9 +20,9 @@
 typedef int64_t sys_value_fn(const struct broker *broker);
 
 struct sys_topic {
-    const char *name;
+    const char *name; /* of the value itself, or NULL */
+    const char *load; /* of load/…/1min, 5min, 15min: change per minute; or NULL */
     sys_value_fn *value;
-    bool has_load; /* also as load/…/1min, 5min, 15min: change per minute */
 };
 
 struct sys_state {
@@ -58,37 +61,55 @@ METRIC_VALUE(shared_groups)
 METRIC_VALUE(inflight)
 METRIC_VALUE(connections_opened)
 METRIC_VALUE(connections_peak)
+METRIC_VALUE(connects_accepted)
+METRIC_VALUE(connects_refused)
 METRIC_VALUE(memory_used)
+METRIC_VALUE(memory_peak)
 
 static int64_t sys_offline(const struct broker *broker)
 {
     return sys_sessions(broker) - sys_sessions_online(broker);
 }
 
+/* Clients that sent CONNECT; a socket that sent none does not count. */
+static int64_t sys_connects(const struct broker *broker)
+{
+    return sys_connects_accepted(broker) + sys_connects_refused(broker);
+}
+
+static int64_t sys_retained_bytes(const struct broker *broker)
+{
+    return (int64_t)broker->retained_bytes;
+}
+
 static const struct sys_topic sys_topics[] = {
-    {"bytes/received", sys_bytes_received, true},
-    {"bytes/sent", sys_bytes_sent, true},
-    {"clients/total", sys_sessions, false},
-    {"clients/connected", sys_sessions_online, false},
-    {"clients/active", sys_sessions_online, false},
-    {"clients/disconnected", sys_offline, false},
-    {"clients/inactive", sys_offline, false},
-    {"clients/maximum", sys_connections_peak, false},
-    {"clients/expired", sys_sessions_expired, false},
-    {"connections", sys_connections_opened, true},
-    {"heap/current", sys_memory_used, false},
-    {"messages/received", sys_packets_received, true},
-    {"messages/sent", sys_packets_sent, true},
-    {"messages/inflight", sys_inflight, false},
-    {"publish/messages/received", sys_publish_received, true},
-    {"publish/messages/sent", sys_publish_sent, true},
-    {"publish/bytes/received", sys_publish_bytes_received, true},
-    {"publish/bytes/sent", sys_publish_bytes_sent, true},
-    {"publish/messages/dropped", sys_publish_qos0_dropped, true},
-    {"retained messages/count", sys_retained, false},
-    {"store/messages/count", sys_retained, false},
-    {"subscriptions/count", sys_subscriptions, false},
-    {"shared_subscriptions/count", sys_shared_groups, false},
+    {"bytes/received", "bytes/received", sys_bytes_received},
+    {"bytes/sent", "bytes/sent", sys_bytes_sent},
+    {"clients/total", NULL, sys_sessions},
+    {"clients/connected", NULL, sys_sessions_online},
+    {"clients/active", NULL, sys_sessions_online},
+    {"clients/disconnected", NULL, sys_offline},
+    {"clients/inactive", NULL, sys_offline},
+    {"clients/maximum", NULL, sys_connections_peak},
+    {"clients/expired", NULL, sys_sessions_expired},
+    {NULL, "sockets", sys_connections_opened},
+    {NULL, "connections", sys_connects},
+    {"heap/current", NULL, sys_memory_used},
+    {"heap/maximum", NULL, sys_memory_peak},
+    {"messages/received", "messages/received", sys_packets_received},
+    {"messages/sent", "messages/sent", sys_packets_sent},
+    {"messages/inflight", NULL, sys_inflight},
+    {"messages/stored", NULL, sys_retained},
+    {"publish/messages/received", "publish/received", sys_publish_received},
+    {"publish/messages/sent", "publish/sent", sys_publish_sent},
+    {"publish/messages/dropped", "publish/dropped", sys_publish_qos0_dropped},
+    {"publish/bytes/received", NULL, sys_publish_bytes_received},
+    {"publish/bytes/sent", NULL, sys_publish_bytes_sent},
+    {"retained messages/count", NULL, sys_retained},
+    {"store/messages/count", NULL, sys_retained},
+    {"store/messages/bytes", NULL, sys_retained_bytes},
+    {"subscriptions/count", NULL, sys_subscriptions},
+    {"shared_subscriptions/count", NULL, sys_shared_groups},
 };
 
 static const char *const load_names[SYS_LOADS] = {"1min", "5min", "15min"};
@@ -113,7 +134,18 @@ static void sys_live(void *data, const char *topic, const char *text)
     (void)deliver_qos0(broker, &message);
 }
 
-/* Walks the values as they stand; only_changed leaves out those that were sent last time. */
+static void sys_loads(struct sys *sys, size_t index, sys_each_fn *each, void *data)
+{
+    char topic[96], text[32];
+    for (size_t k = 0; k < SYS_LOADS; k++) {
+        (void)snprintf(topic, sizeof topic, "$SYS/broker/load/%s/%s", sys_topics[index].load,
+                       load_names[k]);
+        (void)snprintf(text, sizeof text, "%.2f", sys->states[index].load[k]);
+        each(data, topic, text);
+    }
+}
+
+/* Walks the values as they stand; refresh leaves out those that were sent last time. */
 static void sys_each(struct sys *sys, bool refresh, sys_each_fn *each, void *data)
 {
     char topic[96], text[32];
@@ -122,16 +154,14 @@ static void sys_each(struct sys *sys, bool refresh, sys_each_fn *each, void *dat
         struct sys_state *state = &sys->states[i];
         (void)snprintf(text, sizeof text, "%lld", (long long)row->value(sys->broker));
         const bool changed = strcmp(text, state->text) != 0;
-        (void)snprintf(topic, sizeof topic, "$SYS/broker/%s", row->name);
-        if (!refresh || changed)
-            each(data, topic, text);
-        if (refresh)
-            memcpy(state->text, text, sizeof text);
-        for (size_t k = 0; row->has_load && k < SYS_LOADS; k++) {
-            (void)snprintf(topic, sizeof topic, "$SYS/broker/load/%s/%s", row->name, load_names[k]);
-            (void)snprintf(text, sizeof text, "%.2f", state->load[k]);
+        if (row->name && (!refresh || changed)) {
+            (void)snprintf(topic, sizeof topic, "$SYS/broker/%s", row->name);
             each(data, topic, text);
         }
+        if (refresh)
+            memcpy(state->text, text, sizeof text);
+        if (row->load)
+            sys_loads(sys, i, each, data);
     }
     (void)snprintf(text, sizeof text, "%llu seconds",
                    (unsigned long long)inspect_uptime_ms(sys->broker) / 1000);

@@ -72,6 +72,8 @@ static void flush_counts(struct deferred *counting)
     proxy->burst = 0;
     metric_add(&metrics->memory_used, (int64_t)proxy->budget.used - proxy->memory_reported);
     proxy->memory_reported = (int64_t)proxy->budget.used;
+    if (proxy->memory_reported > metric_get(&metrics->memory_peak))
+        metric_set(&metrics->memory_peak, proxy->memory_reported);
 }
 
 /* --- beginning --------------------------------------------------------------------------- */
