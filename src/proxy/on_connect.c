@@ -76,6 +76,7 @@ static void enter_core(struct conn *conn, const struct packet_connect *packet)
 
 static void refuse(struct conn *conn, enum auth_result result)
 {
+    ASSERT(result != AUTH_PENDING && result != AUTH_ALLOWED);
     switch (result) {
     case AUTH_BAD_CREDENTIALS: /* [MQTT5-3.1.4-2] [MQTT5-4.12.0-4] */
         send_refusal(conn, REASON_BAD_CREDENTIALS, NULL);
@@ -88,9 +89,8 @@ static void refuse(struct conn *conn, enum auth_result result)
         return;
     case AUTH_PENDING:
     case AUTH_ALLOWED:
-        break;
+        return;
     }
-    ASSERT(!"a refusal has a reason");
 }
 
 static void on_authenticated(void *data, enum auth_result result)
