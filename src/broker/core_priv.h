@@ -308,11 +308,14 @@ bool sub_reads_queue(const struct sub *sub);
 void sub_attach(struct sub *sub);
 void sub_detach(struct sub *sub);
 void sub_mark_lagging(struct sub *sub);
-/* Begins to read the queue, or stops when nothing is waiting in it: what is waiting for a
- * subscription that is lowered to QoS 0 still comes. [MQTT5-3.8.4-4] */
+/* Begins to read the queue, or has the pump stop it when nothing is waiting in it any more: what
+ * waits for a subscription that is lowered to QoS 0 still comes. [MQTT5-3.8.4-4] */
 void sub_set_qos(struct sub *sub, uint8_t qos);
 /* Stops at once. The caller calls filter_tidy; rows go into broker->txn. */
 void sub_read_stop(struct sub *sub);
+/* Adds the rows of all its cursors that have changed to broker->txn, where a subscription goes
+ * whose messages the others have passed over: or they would bring them after a crash. */
+void session_put_cursors(struct session *session);
 /* true when it was unsubscribed and has been drained. */
 bool sub_is_drained(const struct sub *sub);
 /* Adds the deletion of its rows to broker->txn when the session is durable, and frees it. */

@@ -142,33 +142,39 @@ static void sub_entries(void *owner, int err, const struct store_read *read)
         session_pump_later(session);
 }
 
-/* What a drained subscription has delivered, others that match must pass over as long as they come
- * to it: so it stays until they are through. */
+/* Nothing more comes through it: it was unsubscribed or lowered to QoS 0, and has delivered all
+ * from before that. */
+static bool sub_is_done(const struct sub *sub)
+{
+    return sub_is_drained(sub) || (sub->qos == 0 && sub_lag(sub) == 0);
+}
+
+/* What such a subscription has delivered, others that match must pass over as long as they come to
+ * it: so it stays until they are through. */
 static bool sub_may_go(const struct sub *sub)
 {
+    if (!sub_is_done(sub))
+        return false;
     list_each (it, &sub->session->lagging) {
-        if (!sub_is_drained(CONTAINER_OF(it, struct sub, lag_node)))
+        if (!sub_is_done(CONTAINER_OF(it, struct sub, lag_node)))
             return false;
     }
     return true;
 }
 
-/* true when the subscription does not read its queue any more: it was unsubscribed or lowered to
- * QoS 0, and all from before that is delivered. */
 static bool sub_stopped(struct sub *sub)
 {
     struct broker *broker = sub->session->broker;
+    if (!sub_may_go(sub))
+        return false;
+    session_put_cursors(sub->session);
     if (sub_is_drained(sub)) {
-        if (!sub_may_go(sub))
-            return false;
         sub_remove(sub);
-    } else if (sub->qos == 0 && sub_lag(sub) == 0) {
+    } else {
         sub_read_stop(sub);
         if (sub->session->durable)
             row_put_sub(&broker->txn, sub);
         filter_tidy(broker, sub->filter);
-    } else {
-        return false;
     }
     core_write_lazy(broker);
     return true;
@@ -182,7 +188,7 @@ static void pump_lagging(struct session *session)
         struct sub *sub = LIST_FIRST(&session->lagging, struct sub, lag_node);
         if (!sub->reader && sub_stopped(sub))
             continue;
-        if (sub->reader || sub_is_drained(sub)) {
+        if (sub->reader || sub_is_done(sub)) {
             list_remove(&sub->lag_node);
             list_push_back(&session->lagging, &sub->lag_node);
             continue;

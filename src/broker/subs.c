@@ -108,8 +108,17 @@ void sub_set_qos(struct sub *sub, uint8_t qos)
         return;
     if (qos > 0 && !sub_reads_queue(sub))
         sub_read_start(sub);
-    else if (qos == 0 && sub_lag(sub) == 0)
-        sub_read_stop(sub);
+    else if (qos == 0 && sub_reads_queue(sub))
+        sub_mark_lagging(sub); /* the pump stops it */
+}
+
+void session_put_cursors(struct session *session)
+{
+    list_each (it, &session->subs) {
+        const struct sub *sub = CONTAINER_OF(it, struct sub, session_node);
+        if (sub->cursor.dirty)
+            row_put_cursor(&session->broker->txn, &sub->cursor);
+    }
 }
 
 bool sub_is_drained(const struct sub *sub)

@@ -146,6 +146,7 @@ static void sub_set_options(struct sub *sub, const struct wanted *wanted)
 {
     const struct subscribe_entry *entry = &wanted->entry;
     sub_set_qos(sub, entry->qos);
+    session_pump(sub->session);
     sub->id = wanted->id;
     sub->flags = (uint8_t)((entry->no_local ? SUB_NO_LOCAL : 0) |
                            (entry->retain_as_published ? SUB_RETAIN_AS_PUBLISHED : 0) |
@@ -283,6 +284,7 @@ static void sub_end(struct sub *sub)
 {
     struct broker *broker = sub->session->broker;
     if (!sub_must_drain(sub)) {
+        session_put_cursors(sub->session);
         sub_remove(sub);
         return;
     }
