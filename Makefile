@@ -22,7 +22,9 @@ build:
 	cmake --preset release
 	cmake --build --preset release --target tidemq
 
-run: build
+run:
+	@tools/install.sh run
+	@$(MAKE) --no-print-directory build
 	exec build/release/tidemq serve --config packaging/run.yaml
 
 test:

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Installs what building (`build`) or testing (`test`) TideMQ needs on Debian 12, and only what is
-# missing. Says what it installs and why; with nothing missing it needs neither root nor a network.
+# Installs what building (`build`), trying out (`run`) or testing (`test`) TideMQ needs on Debian 12,
+# and only what is missing. Says what it installs and why; with nothing missing it needs neither root nor a network.
 #
-# usage: tools/install.sh build|test
+# usage: tools/install.sh build|run|test
 set -eu
 
 # package, a blank, why
@@ -20,6 +20,10 @@ libxxhash-dev hash tables
 libcurl4-gnutls-dev command line to admin API
 libgnutls28-dev imported password hashes
 libcrypt-dev imported password hashes
+'
+
+run_packages='
+mosquitto-clients the two lines to copy that the start prints
 '
 
 test_packages='
@@ -128,11 +132,14 @@ case ${1:-} in
 build)
     what='to build'
     ;;
+run)
+    what='to build and try out'
+    ;;
 test)
     what='to build and test'
     ;;
 *)
-    say "usage: tools/install.sh build|test"
+    say "usage: tools/install.sh build|run|test"
     exit 2
     ;;
 esac
@@ -144,6 +151,9 @@ if ! command -v dpkg-query >/dev/null 2>&1; then
 fi
 
 find_packages "$build_packages"
+if [ "$1" = run ]; then
+    find_packages "$run_packages"
+fi
 if [ "$1" = test ]; then
     find_packages "$test_packages"
     find_commands "$test_commands"
