@@ -6,6 +6,8 @@
 
 #include <stdio.h>
 
+enum { SLACK_PARTS = 32 };
+
 uint64_t retention_log_size(const struct local *local)
 {
     uint64_t size = 0;
@@ -16,18 +18,22 @@ uint64_t retention_log_size(const struct local *local)
     return size;
 }
 
-/* Everything below this position is too old or too much. */
+/* Everything below this position is too old or too much. Once it is too much, some more than needed
+ * goes: each trim has a price for every queue. */
 static uint64_t wanted_position(const struct local *local)
 {
     const struct segment_set *set = local->segments;
     uint64_t size =
         retention_log_size(local) + local->config.pool_segments * local->config.segment_size;
     const uint64_t now_ms = loop_wall_ms(local->loop);
+    uint64_t bytes_max = local->config.retention_bytes;
+    if (size > bytes_max)
+        bytes_max -= bytes_max / SLACK_PARTS;
     uint64_t position = local->first_position;
     for (uint32_t i = 0; i + 1 < set->count; i++) {
         const struct segment *next = set->items[i + 1];
         const bool too_old = next->created_ms + local->config.retention_ms < now_ms;
-        if (!too_old && size <= local->config.retention_bytes)
+        if (!too_old && size <= bytes_max)
             break;
         size -= set->items[i]->size;
         position = MAX(position, next->base);
@@ -64,6 +70,7 @@ struct gather {
     struct job *job;
     const struct sealed_file *file;
     uint64_t position;
+    struct sealed_cursor cursor;
     int err;
 };
 
@@ -87,7 +94,7 @@ static void gather_queue(void *data, const struct sealed_queue *queue)
     struct gather *gather = data;
     uint32_t n = queue->count;
     if (gather->err == 0 && gather->file->end > gather->position)
-        gather->err = sealed_search(gather->file, queue, gather->position, &n);
+        gather->err = sealed_search(gather->file, queue, gather->position, &gather->cursor, &n);
     if (gather->err == 0)
         gather->err = add_base(gather->job, queue->queue_id, queue->first_seq + n);
 }

@@ -256,43 +256,58 @@ int sealed_find(const struct sealed_file *file, uint32_t queue_id, struct sealed
     return 0;
 }
 
+/* Makes the block with the nth entry of the file the cursor's. */
+static int seek(const struct sealed_file *file, uint64_t n, struct sealed_cursor *cursor)
+{
+    const uint32_t number = 1 + file->directory_blocks + (uint32_t)(n / SEALED_ENTRIES_PER_BLOCK);
+    if (cursor->number == number)
+        return 0;
+    const int err = read_blocks(file, number, 1, cursor->block);
+    cursor->number = err < 0 ? 0 : number;
+    return err;
+}
+
+/* An entry of the block at hand. */
+static int take_place(const struct sealed_file *file, const struct sealed_cursor *cursor,
+                      uint32_t index, struct qplace *ret_place)
+{
+    struct qentry entry;
+    memcpy(&entry, cursor->block + (size_t)index * sizeof entry, sizeof entry);
+    const uint64_t position = file->start + (uint64_t)entry.place * UNIT;
+    if (position >= file->end || entry.size8 > UINT32_MAX / UNIT)
+        return ERR_CORRUPT;
+    *ret_place = (struct qplace){.position = position, .size = entry.size8 * UNIT};
+    return 0;
+}
+
 int sealed_read(const struct sealed_file *file, const struct sealed_queue *queue, uint32_t n,
                 uint32_t count, struct qplace *ret_places)
 {
     ASSERT((uint64_t)n + count <= queue->count);
-    uint8_t block[SEALED_BLOCK_SIZE];
-    uint64_t at = queue->first_entry + n;
-    for (uint32_t done = 0; done < count;) {
-        const uint32_t number =
-            1 + file->directory_blocks + (uint32_t)(at / SEALED_ENTRIES_PER_BLOCK);
-        const uint32_t skip = (uint32_t)(at % SEALED_ENTRIES_PER_BLOCK);
-        const uint32_t here = MIN(count - done, SEALED_ENTRIES_PER_BLOCK - skip);
-        const int err = read_blocks(file, number, 1, block);
+    struct sealed_cursor cursor = {.number = 0};
+    for (uint32_t i = 0; i < count; i++) {
+        const uint64_t at = queue->first_entry + n + i;
+        int err = seek(file, at, &cursor);
+        if (err == 0)
+            err = take_place(file, &cursor, (uint32_t)(at % SEALED_ENTRIES_PER_BLOCK),
+                             &ret_places[i]);
         if (err < 0)
             return err;
-        for (uint32_t i = 0; i < here; i++) {
-            struct qentry entry;
-            memcpy(&entry, block + (size_t)(skip + i) * sizeof entry, sizeof entry);
-            const struct qplace place = {.position = file->start + (uint64_t)entry.place * UNIT,
-                                         .size = entry.size8 * UNIT};
-            if (place.position >= file->end || entry.size8 > UINT32_MAX / UNIT)
-                return ERR_CORRUPT;
-            ret_places[done + i] = place;
-        }
-        done += here;
-        at += here;
     }
     return 0;
 }
 
 int sealed_search(const struct sealed_file *file, const struct sealed_queue *queue,
-                  uint64_t position, uint32_t *ret_n)
+                  uint64_t position, struct sealed_cursor *cursor, uint32_t *ret_n)
 {
     uint32_t low = 0, high = queue->count;
     while (low < high) {
         const uint32_t middle = low + (high - low) / 2;
+        const uint64_t at = queue->first_entry + middle;
         struct qplace place;
-        const int err = sealed_read(file, queue, middle, 1, &place);
+        int err = seek(file, at, cursor);
+        if (err == 0)
+            err = take_place(file, cursor, (uint32_t)(at % SEALED_ENTRIES_PER_BLOCK), &place);
         if (err < 0)
             return err;
         if (place.position < position)

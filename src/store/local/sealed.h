@@ -60,10 +60,16 @@ MUST_CHECK int sealed_find(const struct sealed_file *file, uint32_t queue_id,
 MUST_CHECK int sealed_read(const struct sealed_file *file, const struct sealed_queue *queue,
                            uint32_t n, uint32_t count, struct qplace *ret_places);
 
+/* The block read last, for those who search queue after queue: most lie in the same one. */
+struct sealed_cursor {
+    uint32_t number; /* 0: none */
+    uint8_t block[SEALED_BLOCK_SIZE];
+};
+
 /* The first entry of the queue at or behind `position`: its index, queue->count when there is none.
- * Returns 0; ERR_CORRUPT; -errno. */
+ * cursor: of this file only. Returns 0; ERR_CORRUPT; -errno. */
 MUST_CHECK int sealed_search(const struct sealed_file *file, const struct sealed_queue *queue,
-                             uint64_t position, uint32_t *ret_n);
+                             uint64_t position, struct sealed_cursor *cursor, uint32_t *ret_n);
 
 /* Walks the directory. Returns 0, ERR_CORRUPT or -errno. */
 MUST_CHECK int sealed_each(const struct sealed_file *file, sealed_queue_fn *each, void *data);

@@ -71,7 +71,8 @@ static void read_queue(const struct sealed_file *file, const struct sealed_queue
             ASSERT(places[i].position >= START && places[i].position < END);
     }
     uint32_t n = 0;
-    if (sealed_search(file, &queue, (START + END) / 2, &n) == 0)
+    struct sealed_cursor cursor = {0};
+    if (sealed_search(file, &queue, (START + END) / 2, &cursor, &n) == 0)
         ASSERT(n <= queue.count);
 }
 

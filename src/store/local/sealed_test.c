@@ -146,11 +146,12 @@ static void a_search_finds_the_first_entry_kept(void **state)
     assert_int_equal(sealed_find(file, 2, &queue), 1);
     assert_int_equal(queue.count, world->model.counts[1]);
     uint64_t expected = 0;
+    struct sealed_cursor cursor = {0};
     for (uint64_t position = 4096; position < world->head; position += 800) {
         while (expected < queue.count && world->model.positions[1][expected] < position)
             expected++;
         uint32_t n = 0;
-        assert_int_equal(sealed_search(file, &queue, position, &n), 0);
+        assert_int_equal(sealed_search(file, &queue, position, &cursor, &n), 0);
         assert_int_equal(n, expected);
     }
     (void)sealed_unref(file);
