@@ -124,7 +124,8 @@ struct inflight {
     struct cursor *cursor; /* NULL: its subscription was removed */
     struct group *group;   /* whose entry it is, or NULL */
     uint64_t number;       /* of the session, for rows that outlive it */
-    uint64_t seq;          /* in the queue; the position for retained messages */
+    uint64_t owner; /* of the cursor, which may be a group's: with queue_id and seq its name */
+    uint64_t seq;   /* in the queue; the position for retained messages */
     uint64_t position;
     uint32_t queue_id; /* 0: a retained message */
     uint32_t sub_id;   /* of the subscription it was sent for; 0 none */

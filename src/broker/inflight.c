@@ -18,6 +18,7 @@ void inflight_open(struct cursor *cursor, struct inflight *inflight)
     list_insert_before(place, &inflight->cursor_node);
     cursor->open_count++;
     inflight->cursor = cursor;
+    inflight->owner = cursor->owner;
     inflight->queue_id = cursor->queue_id;
 }
 

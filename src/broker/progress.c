@@ -104,7 +104,7 @@ static void progress_collect(struct broker *broker, struct list *cursors, struct
     while (list_empty(&broker->dirty_cursors) && !list_empty(&broker->finished) &&
            !txn_is_large(&broker->txn)) {
         struct inflight *inflight = LIST_FIRST(&broker->finished, struct inflight, node);
-        row_delete_outbound(&broker->txn, inflight->number, inflight->queue_id, inflight->seq);
+        row_delete_outbound(&broker->txn, inflight);
         list_remove(&inflight->node);
         list_push_back(finished, &inflight->node);
     }

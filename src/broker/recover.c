@@ -322,26 +322,17 @@ static int recover_inbound(void *data, struct slice key, struct slice value)
 
 /* The cursor an outbound row belongs to, and its group when it is a shared one's. A subscription
  * removed meanwhile leaves neither: the delivery is finished all the same. */
-static struct cursor *outbound_cursor(struct session *session, uint32_t queue_id,
+static struct cursor *outbound_cursor(struct session *session, const struct row_open *open,
                                       struct group **ret_group)
 {
+    struct cursor_owner found;
     *ret_group = NULL;
-    if (queue_id == 0)
-        return &session->direct;
-    struct filter *filter = filter_by_queue(session->broker, queue_id);
-    if (!filter)
+    if (!cursor_find(session->broker, open->owner, open->queue_id, &found))
         return NULL;
-    struct sub *sub = sub_find(session, filter, NULL);
-    if (sub && sub_reads_queue(sub))
-        return &sub->cursor;
-    list_each (it, &filter->groups) {
-        struct group *group = CONTAINER_OF(it, struct group, filter_node);
-        if (sub_find(session, filter, group)) {
-            *ret_group = group;
-            return &group->cursor;
-        }
-    }
-    return NULL;
+    if (found.group && !sub_find(session, found.group->filter, found.group))
+        return NULL;
+    *ret_group = found.group;
+    return found.cursor;
 }
 
 /* What the cursor's row says of this entry, or NULL when it does not have it. */
@@ -392,10 +383,10 @@ static bool recover_packet_id(struct session *session, const struct row_open *op
 /* Puts one QoS 2 delivery back. The row of its cursor may be older or newer, but as long as its own
  * row is there it goes on where that says: once more than needed only with PUBREL. */
 static void recover_delivery(struct recovery *recovery, struct session *session,
-                             const struct row_open *open, uint32_t queue_id, struct slice key)
+                             const struct row_open *open, struct slice key)
 {
     struct group *group;
-    struct cursor *cursor = outbound_cursor(session, queue_id, &group);
+    struct cursor *cursor = outbound_cursor(session, open, &group);
     struct inflight *listed = cursor ? outbound_listed(cursor, open->seq) : NULL;
     if (listed)
         recover_forget(listed);
@@ -405,7 +396,8 @@ static void recover_delivery(struct recovery *recovery, struct session *session,
         return;
     }
     struct inflight *inflight = recover_open(open, cursor ? cursor : &session->direct);
-    inflight->queue_id = queue_id;
+    inflight->owner = open->owner;
+    inflight->queue_id = open->queue_id;
     inflight->group = group;
     inflight->has_row = true;
     inflight->number = session->number;
@@ -422,8 +414,9 @@ static int recover_outbound(void *data, struct slice key, struct slice value)
     struct recovery *recovery = data;
     struct row_reader reader = {.rest = key_rest(key)};
     struct session *session = session_by_number(recovery->broker, row_be64(&reader));
-    const uint32_t queue_id = row_be32(&reader);
-    struct row_open open = {.seq = row_be64(&reader), .qos = 2};
+    struct row_open open = {.owner = row_be64(&reader), .qos = 2};
+    open.queue_id = row_be32(&reader);
+    open.seq = row_be64(&reader);
     const bool key_bad = reader.bad;
     reader = (struct row_reader){.rest = value};
     open.position = row_u64(&reader);
@@ -434,7 +427,7 @@ static int recover_outbound(void *data, struct slice key, struct slice value)
     if (key_bad || reader.bad || open.packet_id == 0)
         return ERR_CORRUPT;
     if (session)
-        recover_delivery(recovery, session, &open, queue_id, key);
+        recover_delivery(recovery, session, &open, key);
     else
         recovery_sweep(recovery, key);
     return 0;

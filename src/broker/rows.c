@@ -217,18 +217,18 @@ void row_delete_inbound(struct txn *txn, uint64_t number, uint16_t packet_id)
     row_key_inbound(txn, META_DELETE, number, packet_id);
 }
 
-static void row_key_outbound(struct txn *txn, enum meta_kind kind, uint64_t number,
-                             uint32_t queue_id, uint64_t seq)
+static void row_key_outbound(struct txn *txn, enum meta_kind kind, const struct inflight *inflight)
 {
     row_key(txn, kind, ROW_OUTBOUND);
-    txn_be64(txn, number);
-    txn_be32(txn, queue_id);
-    txn_be64(txn, seq);
+    txn_be64(txn, inflight->number);
+    txn_be64(txn, inflight->owner);
+    txn_be32(txn, inflight->queue_id);
+    txn_be64(txn, inflight->seq);
 }
 
 void row_put_outbound(struct txn *txn, const struct inflight *inflight)
 {
-    row_key_outbound(txn, META_PUT, inflight->number, inflight->queue_id, inflight->seq);
+    row_key_outbound(txn, META_PUT, inflight);
     txn_value(txn);
     txn_u64(txn, inflight->position);
     txn_u32(txn, inflight->sub_id);
@@ -237,9 +237,9 @@ void row_put_outbound(struct txn *txn, const struct inflight *inflight)
     txn_u8(txn, inflight->retain);
 }
 
-void row_delete_outbound(struct txn *txn, uint64_t number, uint32_t queue_id, uint64_t seq)
+void row_delete_outbound(struct txn *txn, const struct inflight *inflight)
 {
-    row_key_outbound(txn, META_DELETE, number, queue_id, seq);
+    row_key_outbound(txn, META_DELETE, inflight);
 }
 
 void row_put_retained(struct txn *txn, struct slice topic, const struct retained *retained)

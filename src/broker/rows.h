@@ -7,7 +7,7 @@
  *   G filter ($share/…)                shared group
  *   C owner, queue                     cursor: next entry, and the open ones before it
  *   I session, packet id               QoS 2 received, not released
- *   O session, queue, seq              QoS 2 being sent
+ *   O session, owner, queue, seq       QoS 2 being sent; owner: of the cursor, a group or itself
  *   R topic name                       retained message: position and what is needed to send it
  *
  * Rows of a session carry its number, which is never used again: rows left behind by an interrupted
@@ -44,7 +44,7 @@ void row_delete_cursor(struct txn *txn, uint64_t owner, uint32_t queue_id);
 void row_put_inbound(struct txn *txn, uint64_t number, uint16_t packet_id);
 void row_delete_inbound(struct txn *txn, uint64_t number, uint16_t packet_id);
 void row_put_outbound(struct txn *txn, const struct inflight *inflight);
-void row_delete_outbound(struct txn *txn, uint64_t number, uint32_t queue_id, uint64_t seq);
+void row_delete_outbound(struct txn *txn, const struct inflight *inflight);
 /* position is filled in by the engine (META_PUT_AT). */
 void row_put_retained(struct txn *txn, struct slice topic, const struct retained *retained);
 void row_delete_retained(struct txn *txn, struct slice topic);
@@ -63,7 +63,8 @@ struct row_sub {
 
 struct row_open {
     uint64_t seq, position;
-    uint32_t sub_id;
+    uint64_t owner; /* this and the queue: of a QoS 2 row only */
+    uint32_t queue_id, sub_id;
     uint16_t packet_id;
     uint8_t qos, state;
     bool retain;

@@ -170,7 +170,7 @@ static void discard_rows(struct session *session)
     list_each (it, &session->inflight) {
         const struct inflight *inflight = CONTAINER_OF(it, struct inflight, node);
         if (inflight->has_row)
-            row_delete_outbound(txn, session->number, inflight->queue_id, inflight->seq);
+            row_delete_outbound(txn, inflight);
         discard_overflow(broker);
     }
     session_end_inflight(session);
