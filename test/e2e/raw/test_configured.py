@@ -168,6 +168,37 @@ def test_duplicate_client_id_is_rejected(strict, guest, version):
     first.quiet()
 
 
+def test_refusal_within_the_maximum_packet_size(strict, guest):
+    """A refusing CONNACK leaves its reason string out rather than be too large for the client.
+
+    [MQTT5-3.2.2-19] [MQTT5-3.2.2-20] [MQTT5-3.1.2-24]
+    """
+    first = guest()
+    with Peer(strict, V5) as second:
+        second.send(wire.connect(V5, first.client_id))
+        assert second.expect(CONNACK, reason=0x85).get("reason_string")
+    with Peer(strict, V5) as second:
+        second.send(wire.connect(V5, first.client_id, properties=[("maximum_packet_size", 20)]))
+        answer = second.expect(CONNACK, reason=0x85)
+        assert answer.get("reason_string") is None and len(answer.raw) <= 20
+
+
+@pytest.mark.parametrize("size_max", range(1, 40))
+def test_connack_within_the_maximum_packet_size(strict, size_max):
+    """However small the maximum: what the server sends stays within it, or it ends the connection.
+
+    [MQTT5-3.1.2-24]
+    """
+    with Peer(strict, V5) as peer:
+        properties = [("maximum_packet_size", size_max), ("session_expiry", 3600)]
+        peer.send(wire.connect(V5, peer.client_id, keep_alive=600, properties=properties))
+        while (packet := peer.receive()) is not None:
+            assert len(packet.raw) <= size_max
+            if packet.kind == CONNACK and not packet.reason:
+                peer.quiet()
+                peer.end()
+
+
 @pytest.fixture(name="tight", scope="module")
 def fixture_tight(make_server_module):
     """A server whose limits are reached at once."""
