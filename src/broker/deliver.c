@@ -242,7 +242,8 @@ static void again_ids(struct inflight *inflight, const struct store_entry *entry
     if (inflight->sub_id == 0)
         return;
     struct gather gather = {.owner = NULL};
-    if (inflight->queue_id && !inflight->group && inflight->session->sub_count > 1)
+    if (inflight->queue_id && inflight->owner == inflight->number &&
+        inflight->session->sub_count > 1)
         gather_matching(inflight->session, entry, &gather);
     if (gather.id_count == 0)
         gather.ids[gather.id_count++] = inflight->sub_id;

@@ -364,6 +364,11 @@ static bool recover_packet_id(struct session *session, const struct row_open *op
     struct inflight *other = pidmap_find(&session->outbound, open->packet_id);
     if (!other)
         return true;
+    if (other->qos == 2 &&
+        !other->has_row) { /* from a cursor's row only, perhaps this one itself */
+        recover_forget(other);
+        return true;
+    }
     if (other->qos == 1) {
         inflight_leave_session(other);
         other->packet_id = pidmap_next(&session->outbound);
