@@ -40,10 +40,6 @@ ASAN_ENV = {
     "UBSAN_OPTIONS": "print_stacktrace=1",
     "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
 }
-# End to end once more on the build with sanitizers: the raw packets and what moves messages.
-ASAN_E2E = ["raw", "test_delivery.py", "test_sessions.py", "test_filters.py", "test_shared.py",
-            "test_properties.py", "test_topics.py", "test_wills.py", "test_admin.py"]
-
 
 @dataclass
 class Suite:
@@ -89,11 +85,10 @@ def suites(is_long):
     e2e = ROOT / "test" / "e2e"
     asan = {**ASAN_ENV, "TIDEMQ_BIN": str(BUILD / "asan" / "tidemq")}
     many = 10800 if is_long else 900
-    asan_e2e = [e2e] if is_long else [e2e / name for name in ASAN_E2E]
     return [
         Suite("style", [python, "tools/check_style.py", BUILD / "asan", "--jobs", "2"], ("asan",)),
         pytest("e2e", e2e, workers=2),
-        pytest("e2e-asan", *asan_e2e, builds=("asan",), workers=2, env=asan, timeout_s=many),
+        pytest("e2e-asan", e2e, builds=("asan",), workers=2, env=asan, timeout_s=many),
         pytest("clients", ROOT / "test" / "clients", timeout_s=1200, each_s=900),
         pytest("ledger", ROOT / "test" / "ledger", timeout_s=many, each_s=many),
         pytest("mutation", ROOT / "test" / "mutation", timeout_s=many, each_s=many),

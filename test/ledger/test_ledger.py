@@ -23,7 +23,7 @@ from quick import Connection, Gone, Receiver, Sender
 from tidemq import Server
 
 LONG = bool(os.environ.get("TIDEMQ_LONG"))
-KILLS = int(os.environ.get("TIDEMQ_LEDGER_KILLS", "300" if LONG else "15"))
+KILLS = int(os.environ.get("TIDEMQ_LEDGER_KILLS", "400" if LONG else "40"))
 SEED = int(os.environ.get("TIDEMQ_LEDGER_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
 PUBLISHERS, WINDOW = 4, 12
 DRAIN_S = 60

@@ -153,7 +153,7 @@ static void drop_connection(void *data)
 int main(int argc, char **argv)
 {
     const struct library library = {
-        argc > 1 && atoi(argv[1]) == 5 ? "c-mosquitto5" : "c-mosquitto4",
+        argc > 1 && argv[1][0] == '5' ? "c-mosquitto5" : "c-mosquitto4",
         open_connection,
         subscribe,
         publish,
@@ -163,8 +163,8 @@ int main(int argc, char **argv)
     if (argc != 3) {
         return 2;
     }
-    version = atoi(argv[1]);
-    port = atoi(argv[2]);
+    version = (int)strtol(argv[1], NULL, 10);
+    port = (int)strtol(argv[2], NULL, 10);
     (void)mosquitto_lib_init();
     features_run(&library);
     (void)mosquitto_lib_cleanup();

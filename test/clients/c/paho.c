@@ -145,7 +145,7 @@ static void drop_connection(void *data)
 int main(int argc, char **argv)
 {
     const struct library library = {
-        argc > 1 && atoi(argv[1]) == 5 ? "c-paho5" : "c-paho4",
+        argc > 1 && argv[1][0] == '5' ? "c-paho5" : "c-paho4",
         open_connection,
         subscribe,
         publish,
@@ -155,8 +155,8 @@ int main(int argc, char **argv)
     if (argc != 3) {
         return 2;
     }
-    version = atoi(argv[1]);
-    port = atoi(argv[2]);
+    version = (int)strtol(argv[1], NULL, 10);
+    port = (int)strtol(argv[2], NULL, 10);
     features_run(&library);
     return 0;
 }
