@@ -11,6 +11,8 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#define RETENTION_NONE (UINT64_MAX / 4) /* so large that sums with it do not overflow */
+
 void local_config_default(struct local_config *config)
 {
     const uint64_t mib = 1024 * 1024;
@@ -310,7 +312,11 @@ int local_open(const struct local_config *config, struct loop *loop, struct work
     local->log = log;
     local->metrics = metrics;
     local->config = *config;
-    local->config.pool_segments = pool_share(config);
+    if (config->retention_bytes == 0)
+        local->config.retention_bytes = RETENTION_NONE;
+    if (config->retention_ms == 0)
+        local->config.retention_ms = RETENTION_NONE;
+    local->config.pool_segments = pool_share(&local->config);
     local->dir_fd = local->lock_fd = local->log_fd = local->index_fd = -1;
     overlay_init(&local->overlay);
     overlay_init(&local->frozen_overlay);

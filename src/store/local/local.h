@@ -8,9 +8,11 @@
 
 struct local_config {
     const char *dir;          /* created when missing; borrowed for the open */
-    uint64_t segment_size;    /* bytes, 1 MiB to 1 GiB */
-    uint64_t retention_bytes; /* bound on all files of the log */
-    uint64_t retention_ms;    /* messages older than this are freed */
+    uint64_t segment_size;    /* bytes, 1 MiB to 1 GiB; a record (message, ids, rows and about 100
+                               * bytes) takes at most this less 4 KiB, else store_append refuses it */
+    uint64_t retention_bytes; /* bound on log and index, pool included; 0: none */
+    uint64_t retention_ms;    /* messages older than this are freed, up to an eighth of it later, as
+                               * soon as something newer is written; 0: never */
     uint64_t tail_bytes;      /* of recent log kept in memory */
     uint64_t checkpoint_ms;   /* at most this long between checkpoints while there are changes */
     uint64_t seal_entries;    /* index entries in memory before they are sealed into a file */

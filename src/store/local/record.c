@@ -189,9 +189,13 @@ static bool lengths_agree(const struct record_header *header)
     size += header->ops_size;
     if (header->queue_count > STORE_QUEUES_MAX || header->has_message > 1)
         return false;
-    if (header->kind == RECORD_DROP)
-        return header->queue_count == 1 && header->size == RECORD_DROP_SIZE;
-    return header->kind == RECORD_APPEND && round_up(size) == header->size;
+    if (header->kind == RECORD_DROP) {
+        if (header->queue_count != 1 || header->has_message || header->ops_size > 0)
+            return false;
+    } else if (header->kind != RECORD_APPEND) {
+        return false;
+    }
+    return round_up(size) == header->size;
 }
 
 bool record_plausible(const uint8_t *bytes, uint64_t position, uint32_t epoch, uint64_t size_max)

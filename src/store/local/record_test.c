@@ -185,6 +185,27 @@ static void a_drop_names_its_queue(void **state)
     assert_false(record_in_queue(&record, 42)); /* nothing can be read there */
 }
 
+/* Whatever its checksum says: what is not there must not be read. */
+static void a_drop_has_nothing_else(void **state)
+{
+    (void)state;
+    for (int row = 0; row < 3; row++) {
+        uint8_t bytes[RECORD_DROP_SIZE] __attribute__((aligned(8)));
+        record_write_drop(bytes, 42, POSITION, EPOCH);
+        struct record_header *header = (struct record_header *)(void *)bytes;
+        if (row == 0)
+            header->ops_size = 4096;
+        else if (row == 1)
+            header->has_message = 1;
+        else
+            header->queue_count = 0;
+        record_seal(bytes, POSITION);
+        struct record record;
+        assert_int_equal(record_parse(bytes, sizeof bytes, POSITION, EPOCH, NULL, &record),
+                         ERR_CORRUPT);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -196,6 +217,7 @@ int main(void)
         cmocka_unit_test(broken_operations_are_refused),
         cmocka_unit_test(lengths_that_do_not_fit_have_no_size),
         cmocka_unit_test(a_drop_names_its_queue),
+        cmocka_unit_test(a_drop_has_nothing_else),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -304,7 +304,7 @@ int sealed_search(const struct sealed_file *file, const struct sealed_queue *que
     while (low < high) {
         const uint32_t middle = low + (high - low) / 2;
         const uint64_t at = queue->first_entry + middle;
-        struct qplace place;
+        struct qplace place = {0};
         int err = seek(file, at, cursor);
         if (err == 0)
             err = take_place(file, cursor, (uint32_t)(at % SEALED_ENTRIES_PER_BLOCK), &place);

@@ -355,9 +355,12 @@ static void on_fill_done(struct work *work)
 /* Old messages in a segment that never fills up must go too: it is left for a new one in time. */
 static void roll_segment(struct local *local)
 {
-    struct segment *segment = local->segment;
-    if (segment && !local->opening_first && local->head > segment->base &&
-        loop_wall_ms(local->loop) - segment->created_ms > local->config.retention_ms / ROLL_PARTS)
+    const struct segment *segment = local->segment;
+    if (!segment || local->opening_first || local->head == segment->base)
+        return;
+    const uint64_t now_ms = loop_wall_ms(local->loop);
+    if (now_ms > segment->created_ms &&
+        now_ms - segment->created_ms > local->config.retention_ms / ROLL_PARTS)
         local->segment = NULL;
 }
 
