@@ -60,6 +60,7 @@ struct filter {
     uint32_t queue_id;                   /* 0: nobody subscribes at QoS 1 or 2 */
     uint32_t sub_count, queue_sub_count; /* of all subs and groups; of those that read the queue */
     bool is_private;                     /* a client's point-to-point queue: not in the trie */
+    bool queue_has_rows;                 /* one that reads or read it is durable */
     struct list live; /* subs of connected sessions (sub.live_node), groups excepted */
     struct list groups;
 };
@@ -228,6 +229,7 @@ struct broker {
     struct list dirty_cursors;
     struct timer progress_timer; /* writes dirty cursors */
     struct list finished;        /* struct inflight whose rows go with the next progress record */
+    struct list dropped_queues;  /* struct dropped_queue */
 
     uint64_t next_number, number_limit; /* of sessions and groups */
     uint32_t next_queue_id, queue_id_limit;
@@ -357,6 +359,10 @@ void cursor_touch(struct broker *broker, struct cursor *cursor);
 bool cursor_is_open(const struct cursor *cursor, uint64_t seq);
 void progress_init(struct broker *broker);
 void progress_soon(struct broker *broker);
+/* Drops a queue once the deletion of the rows that name it is durable: a subscription that a crash
+ * brings back must find its queue as it was. */
+void progress_drop_queue(struct broker *broker, uint32_t queue_id);
+void progress_free_dropped(struct list *dropped);
 void progress_flush(struct broker *broker);
 
 /* --- inflight.c --------------------------------------------------------------------------------

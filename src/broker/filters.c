@@ -88,9 +88,12 @@ void filter_tidy(struct broker *broker, struct filter *filter)
     if (filter->queue_id && filter->queue_sub_count == 0) {
         hashmap_remove(&broker->filters_by_queue, &filter->by_queue);
         metric_add(&broker->deps.metrics->queues, -1);
-        if (!broker->closing) /* then the store is closed already */
+        if (filter->queue_has_rows)
+            progress_drop_queue(broker, filter->queue_id);
+        else if (!broker->closing) /* then the store is closed already */
             store_queue_drop(broker->deps.store, filter->queue_id);
         filter->queue_id = 0;
+        filter->queue_has_rows = false;
     }
     if (filter->sub_count > 0)
         return;

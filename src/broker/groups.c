@@ -48,6 +48,7 @@ void group_join(struct group *group, struct sub *sub)
     if (sub->session->durable) {
         group->durable_count++;
         group->cursor.durable = true;
+        group->filter->queue_has_rows = true;
     }
 }
 

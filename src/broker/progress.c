@@ -119,6 +119,64 @@ static void list_take_all(struct list *from, struct list *to)
     }
 }
 
+/* --- queues nobody reads any more --------------------------------------------------------------
+ */
+
+struct dropped_queue {
+    struct list node;
+    uint32_t queue_id;
+};
+
+void progress_drop_queue(struct broker *broker, uint32_t queue_id)
+{
+    struct dropped_queue *dropped = mem_new(sizeof *dropped);
+    dropped->queue_id = queue_id;
+    list_push_back(&broker->dropped_queues, &dropped->node);
+    progress_soon(broker);
+}
+
+void progress_free_dropped(struct list *dropped)
+{
+    while (!list_empty(dropped)) {
+        struct list *node = dropped->next;
+        list_remove(node);
+        mem_free(CONTAINER_OF(node, struct dropped_queue, node));
+    }
+}
+
+static void dropped_durable(struct broker *broker, void *data, int err)
+{
+    struct list *dropped = data;
+    if (err < 0) {
+        list_take_all(dropped, &broker->dropped_queues);
+        progress_soon(broker);
+    }
+    list_each (it, dropped) {
+        store_queue_drop(broker->deps.store,
+                         CONTAINER_OF(it, struct dropped_queue, node)->queue_id);
+    }
+    progress_free_dropped(dropped);
+    mem_free(dropped);
+}
+
+/* A record that must be durable follows those that deleted the rows; its content does not matter.
+ */
+static void progress_drop(struct broker *broker)
+{
+    if (list_empty(&broker->dropped_queues))
+        return;
+    struct list *dropped = mem_new(sizeof *dropped);
+    list_init(dropped);
+    row_put_numbers(&broker->txn, broker->number_limit, broker->queue_id_limit);
+    if (core_write(broker, STORE_SYNC, dropped_durable, dropped) < 0) {
+        mem_free(dropped);
+        if (!broker->draining)
+            timer_start(broker->deps.timers, &broker->progress_timer, PROGRESS_RETRY_MS);
+        return;
+    }
+    list_take_all(&broker->dropped_queues, dropped);
+}
+
 void progress_flush(struct broker *broker)
 {
     struct list cursors, finished;
@@ -146,6 +204,7 @@ void progress_flush(struct broker *broker)
             mem_free(inflight);
         }
     }
+    progress_drop(broker);
 }
 
 static void progress_due(struct timer *timer)

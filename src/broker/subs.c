@@ -84,6 +84,7 @@ static void sub_read_start(struct sub *sub)
     store_queue_bounds(sub->session->broker->deps.store, filter->queue_id, &first, &next);
     cursor_init(&sub->cursor, sub->session->number, filter->queue_id, next);
     sub->cursor.durable = sub->session->durable;
+    filter->queue_has_rows |= sub->session->durable;
 }
 
 void sub_read_stop(struct sub *sub)
