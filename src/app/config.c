@@ -11,7 +11,9 @@
 #include <string.h>
 
 #define ENVIRONMENT_PREFIX "TIDEMQ_"
-#define SHOWN_MAX          60 /* bytes of a wrong value that a message repeats */
+#define SHOWN_MAX          60  /* bytes of a wrong value that a message repeats */
+#define SOURCE_MAX         180 /* bytes of a file's name, its end */
+#define PLACE_SIZE         (SOURCE_MAX + 32)
 
 void config_done(struct config *config)
 {
@@ -23,7 +25,12 @@ void config_done(struct config *config)
 /* "FILE:LINE" or the name of a variable or argument. */
 static void add_place(const struct setting *setting, struct strbuf *out)
 {
-    strbuf_add(out, setting->source);
+    const size_t size = strlen(setting->source);
+    if (size > SOURCE_MAX) {
+        strbuf_addf(out, "...%s", setting->source + size - SOURCE_MAX);
+    } else {
+        strbuf_add(out, setting->source);
+    }
     if (setting->line > 0) {
         strbuf_addf(out, ":%zu", setting->line);
     }
@@ -157,7 +164,7 @@ static int check_file_settings(const struct settings *settings, struct errmsg *r
 {
     for (size_t i = 0; i < settings->count; i++) {
         const struct setting *row = &settings->rows[i];
-        char place[160];
+        char place[PLACE_SIZE];
         struct strbuf out;
         strbuf_init_array(&out, place, sizeof(place));
         add_place(row, &out);
@@ -196,10 +203,11 @@ static int gather(const struct config_source *source, config_unknown_fn *unknown
     return err;
 }
 
-static void wrap_wrong_value(const struct setting *setting, const char *name, const char *allowed,
-                             struct errmsg *reterr)
+/* item: the one to blame of a list, or NULL. */
+static void wrap_wrong_value(const struct setting *setting, const char *name, const char *item,
+                             const char *allowed, struct errmsg *reterr)
 {
-    char place[160];
+    char place[PLACE_SIZE];
     struct strbuf out;
     strbuf_init_array(&out, place, sizeof(place));
     /* A variable is stored with its value: only the name is the place. */
@@ -208,9 +216,10 @@ static void wrap_wrong_value(const struct setting *setting, const char *name, co
     } else {
         add_place(setting, &out);
     }
-    if (setting->item_count == 1) {
-        errmsg_wrap(reterr, "%s: %s is \"%.*s\"; allowed is %s", place, name, SHOWN_MAX,
-                    setting->items[0], allowed);
+    if (item || setting->item_count == 1) {
+        errmsg_wrap(reterr, "%s: %s %s \"%.*s\"; allowed is %s", place, name,
+                    setting->is_list && item ? "has" : "is", SHOWN_MAX,
+                    item ? item : setting->items[0], allowed);
     } else {
         errmsg_wrap(reterr, "%s: %s is a list of %zu; allowed is %s", place, name,
                     setting->item_count, allowed);
@@ -226,7 +235,7 @@ static int apply(const struct setting *setting, struct config *config, struct er
     ASSERT(key);
     const int err = config_key_apply(key, setting, config, &out);
     if (err == ERR_INVALID) {
-        wrap_wrong_value(setting, key->name, allowed, reterr);
+        wrap_wrong_value(setting, key->name, NULL, allowed, reterr);
     }
     return err;
 }
@@ -285,18 +294,18 @@ static void derive(const struct settings *settings, struct config *config)
 static int check(const struct settings *settings, const struct config *config,
                  struct errmsg *reterr)
 {
-    const char *name;
+    struct config_blame blame;
     char allowed[200];
     struct strbuf out;
     strbuf_init_array(&out, allowed, sizeof(allowed));
-    const int err = config_check(config, &name, &out);
+    const int err = config_check(config, &blame, &out);
     if (err < 0) {
-        const struct setting *setting = last_setting(settings, name);
+        const struct setting *setting = last_setting(settings, blame.key);
         if (setting) {
-            wrap_wrong_value(setting, name, allowed, reterr);
+            wrap_wrong_value(setting, blame.key, blame.item, allowed, reterr);
         } else {
-            errmsg_wrap(reterr, "configuration: %s is left at its default; allowed is %s", name,
-                        allowed);
+            errmsg_wrap(reterr, "configuration: %s is left at its default; allowed is %s",
+                        blame.key, allowed);
         }
     }
     return err;

@@ -6,9 +6,10 @@
 
 #include <string.h>
 
-static int check_data_dir(const struct config *config, const char **ret_key, struct strbuf *allowed)
+static int check_data_dir(const struct config *config, struct config_blame *ret_blame,
+                          struct strbuf *allowed)
 {
-    *ret_key = "data_dir";
+    ret_blame->key = "data_dir";
     if (config->data_dir[0] == '\0') {
         strbuf_add(allowed, "the name of a directory");
         return ERR_INVALID;
@@ -16,9 +17,10 @@ static int check_data_dir(const struct config *config, const char **ret_key, str
     return 0;
 }
 
-static int check_store(const struct config *config, const char **ret_key, struct strbuf *allowed)
+static int check_store(const struct config *config, struct config_blame *ret_blame,
+                       struct strbuf *allowed)
 {
-    *ret_key = "store";
+    ret_blame->key = "store";
     if (strcmp(config->store, "local") != 0 && strcmp(config->store, "mem") != 0) {
         strbuf_add(allowed, "local or mem");
         if (strncmp(config->store, "rocketmq:", 9) == 0) {
@@ -26,7 +28,7 @@ static int check_store(const struct config *config, const char **ret_key, struct
         }
         return ERR_INVALID;
     }
-    *ret_key = "meta";
+    ret_blame->key = "meta";
     if (strcmp(config->meta, "local") != 0) {
         strbuf_add(allowed, "local");
         return ERR_INVALID;
@@ -34,10 +36,10 @@ static int check_store(const struct config *config, const char **ret_key, struct
     return 0;
 }
 
-static int check_retention(const struct config *config, const char **ret_key,
+static int check_retention(const struct config *config, struct config_blame *ret_blame,
                            struct strbuf *allowed)
 {
-    *ret_key = "retention.bytes";
+    ret_blame->key = "retention.bytes";
     if (config->retention_bytes / 4 < config->store_segment_size) {
         strbuf_add(allowed, "at least four times store.segment_size");
         return ERR_INVALID;
@@ -45,10 +47,10 @@ static int check_retention(const struct config *config, const char **ret_key,
     return 0;
 }
 
-static int check_listeners(const struct config *config, const char **ret_key,
+static int check_listeners(const struct config *config, struct config_blame *ret_blame,
                            struct strbuf *allowed)
 {
-    *ret_key = "listeners";
+    ret_blame->key = "listeners";
     if (config->listeners.count == 0) {
         strbuf_add(allowed, "a list of at least one URL such as mqtt://127.0.0.1:1883");
         return ERR_INVALID;
@@ -58,10 +60,8 @@ static int check_listeners(const struct config *config, const char **ret_key,
         struct errmsg unused = {0};
         const char *text = config->listeners.items[i];
         if (listener_url_parse(text, &url, &unused) < 0) {
-            strbuf_addf(
-                allowed,
-                "mqtt://HOST:PORT, PORT up to 65535, or mqtt+unix:PATH, which '%.40s' is not",
-                text);
+            ret_blame->item = text;
+            strbuf_add(allowed, "mqtt://HOST:PORT, PORT up to 65535, or mqtt+unix:PATH");
             return ERR_INVALID;
         }
     }
@@ -85,10 +85,11 @@ int config_admin_address(const struct config *config, struct listener_url *ret_u
     return listener_url_parse(text, ret_url, &unused);
 }
 
-static int check_admin(const struct config *config, const char **ret_key, struct strbuf *allowed)
+static int check_admin(const struct config *config, struct config_blame *ret_blame,
+                       struct strbuf *allowed)
 {
     struct listener_url url;
-    *ret_key = "admin.listen";
+    ret_blame->key = "admin.listen";
     if (strcmp(config->admin_listen, "off") != 0 && config_admin_address(config, &url) < 0) {
         strbuf_add(allowed, "HOST:PORT such as 127.0.0.1:18080, or off");
         return ERR_INVALID;
@@ -96,13 +97,15 @@ static int check_admin(const struct config *config, const char **ret_key, struct
     return 0;
 }
 
-static int check_deny(const struct config *config, const char **ret_key, struct strbuf *allowed)
+static int check_deny(const struct config *config, struct config_blame *ret_blame,
+                      struct strbuf *allowed)
 {
-    *ret_key = "topics.deny_subscribe";
+    ret_blame->key = "topics.deny_subscribe";
     for (size_t i = 0; i < config->topics_deny_subscribe.count; i++) {
         const char *text = config->topics_deny_subscribe.items[i];
         if (topic_filter_check(slice_str(text), TOPIC_NO_LIMIT) < 0) {
-            strbuf_addf(allowed, "a list of topic filters, and '%.40s' is none", text);
+            ret_blame->item = text;
+            strbuf_add(allowed, "a topic filter, in which + and # take a whole level, # the last");
             return ERR_INVALID;
         }
     }
@@ -131,9 +134,10 @@ bool config_allows_anonymous(const struct config *config)
     return config->auth_anonymous == ANONYMOUS_TRUE;
 }
 
-static int check_access(const struct config *config, const char **ret_key, struct strbuf *allowed)
+static int check_access(const struct config *config, struct config_blame *ret_blame,
+                        struct strbuf *allowed)
 {
-    *ret_key = config->auth_anonymous == ANONYMOUS_AUTO ? "listeners" : "auth.anonymous";
+    ret_blame->key = config->auth_anonymous == ANONYMOUS_AUTO ? "listeners" : "auth.anonymous";
     if (config->auth_password_file[0] != '\0' || config_allows_anonymous(config)) {
         return 0;
     }
@@ -146,14 +150,16 @@ static int check_access(const struct config *config, const char **ret_key, struc
     return ERR_INVALID;
 }
 
-int config_check(const struct config *config, const char **ret_key, struct strbuf *allowed)
+int config_check(const struct config *config, struct config_blame *ret_blame,
+                 struct strbuf *allowed)
 {
-    typedef int check_fn(const struct config *, const char **, struct strbuf *);
+    typedef int check_fn(const struct config *, struct config_blame *, struct strbuf *);
     static check_fn *const checks[] = {check_data_dir,  check_store, check_retention,
                                        check_listeners, check_admin, check_deny,
                                        check_access};
+    ret_blame->item = NULL;
     for (size_t i = 0; i < ARRAY_COUNT(checks); i++) {
-        const int err = checks[i](config, ret_key, allowed);
+        const int err = checks[i](config, ret_blame, allowed);
         if (err < 0) {
             return err;
         }

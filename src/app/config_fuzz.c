@@ -26,11 +26,11 @@ static void apply(const struct settings *settings, struct config *config)
             ASSERT(allowed.size > 0);
         }
     }
-    const char *blamed = NULL;
+    struct config_blame blame = {0};
     config->auth_anonymous = ANONYMOUS_TRUE; /* auto would resolve the names of listeners */
     strbuf_init_array(&allowed, text, sizeof(text));
-    if (config_check(config, &blamed, &allowed) < 0) {
-        ASSERT(config_key_find(blamed));
+    if (config_check(config, &blame, &allowed) < 0) {
+        ASSERT(config_key_find(blame.key));
         ASSERT(allowed.size > 0);
     }
 }

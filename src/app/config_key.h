@@ -42,7 +42,12 @@ void config_key_clear(const struct config_key *key, struct config *config);
 /* Adds what a key accepts, for people: "a duration from 1m to 3650d, such as 30s or 3d". */
 void config_key_add_allowed(const struct config_key *key, struct strbuf *out);
 
+struct config_blame {
+    const char *key;
+    const char *item; /* of a list: which of its items; borrows the configuration; or NULL */
+};
+
 /* Rules that concern one value beyond its range, or several keys together. Returns 0 or
- * ERR_INVALID with *ret_key the key to blame and `allowed` filled. */
-MUST_CHECK int config_check(const struct config *config, const char **ret_key,
+ * ERR_INVALID with *ret_blame and `allowed` filled. */
+MUST_CHECK int config_check(const struct config *config, struct config_blame *ret_blame,
                             struct strbuf *allowed);

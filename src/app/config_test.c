@@ -238,12 +238,13 @@ static const struct {
     {"listeners: []\n", {"t.yaml:1: listeners is a list of 0", "at least one URL"}},
     {"listeners: [http://127.0.0.1:80]\n", {"t.yaml:1: listeners", "mqtt://HOST:PORT"}},
     {"data_dir: d\nlisteners:\n  - mqtt://127.0.0.1:1\n  - ftp://x\n",
-     {"t.yaml:2: listeners is a list of 2", "'ftp://x' is not"}},
+     {"t.yaml:2: listeners has \"ftp://x\"; allowed is mqtt://HOST:PORT"}},
     {"data_dir: d\nsys.interval:\n\n  never\n", {"t.yaml:2: sys.interval is"}},
     {"listeners: [mqtt://127.0.0.1:99999]\n", {"t.yaml:1: listeners", "mqtt://HOST:PORT"}},
     {"admin.listen: here\n", {"t.yaml:1: admin.listen is \"here\"", "HOST:PORT"}},
     {"admin.listen: 127.0.0.1\n", {"t.yaml:1: admin.listen", "HOST:PORT"}},
-    {"topics.deny_subscribe: [a/b, 'x#']\n", {"t.yaml:1:", "'x#' is none"}},
+    {"topics.deny_subscribe: [a/b, 'x#']\n",
+     {"t.yaml:1: topics.deny_subscribe has \"x#\"; allowed is a topic filter"}},
     {"listeners: ['mqtt://0.0.0.0:1883']\n",
      {"t.yaml:1: listeners is", "auth.password_file", "auth.anonymous is true"}},
     {"auth.anonymous: false\n", {"t.yaml:1: auth.anonymous", "auth.password_file"}},
@@ -283,6 +284,29 @@ static void wrong_files_are_explained(void **state)
         assert_int_equal(load_yaml(*state, wrong_files[i].yaml, &config, &why), ERR_INVALID);
         expect_parts(&why, wrong_files[i].parts, ARRAY_COUNT(wrong_files[i].parts));
     }
+}
+
+/* However long the file's name and the value are, the sentence ends with what is allowed. */
+static void long_values_leave_room_for_the_rest(void **state)
+{
+    struct fixture *fixture = *state;
+    char yaml[400], file[900];
+    (void)snprintf(yaml, sizeof(yaml), "listeners: ['tcp://%0300d']\n", 0);
+    write_file(fixture, yaml);
+    size_t size = (size_t)snprintf(file, sizeof(file), "%s", fixture->dir);
+    while (size < 800) {
+        size += (size_t)snprintf(file + size, sizeof(file) - size, "/.");
+    }
+    (void)snprintf(file + size, sizeof(file) - size, "/t.yaml");
+    const struct config_source source = {.file = file};
+    struct config config;
+    struct errmsg why = {0};
+    assert_int_equal(config_load(&source, NULL, NULL, &config, &why), ERR_INVALID);
+    const char *const parts[] = {"/t.yaml:1: listeners has \"tcp://000", "or mqtt+unix:PATH"};
+    expect_parts(&why, parts, ARRAY_COUNT(parts));
+    assert_null(strchr(why.text, '~'));
+    const char *tail = "or mqtt+unix:PATH";
+    assert_string_equal(why.text + strlen(why.text) - strlen(tail), tail);
 }
 
 static void long_key_is_refused(void **state)
@@ -434,6 +458,7 @@ int main(void)
         cmocka_unit_test(unknown_variable_is_reported),
         cmocka_unit_test(wrong_files_are_explained),
         cmocka_unit_test(long_key_is_refused),
+        cmocka_unit_test(long_values_leave_room_for_the_rest),
         cmocka_unit_test(wrong_arguments_are_explained),
         cmocka_unit_test(wrong_variable_is_named),
         cmocka_unit_test(missing_file_is_named),

@@ -10,7 +10,7 @@ enum err {
 
 /* A message for people, built from the inside out: each caller wraps what it knows. */
 struct errmsg {
-    char text[256];
+    char text[512];
 };
 
 /* Puts formatted text in front of what `msg` says, joined by ": "; cut with '~' when too long.

@@ -21,12 +21,12 @@ static void wrap_accepts_no_message(void **state)
     errmsg_wrap(NULL, "nobody reads %d", 1);
 }
 
-/* Joined length 254 and 255 fit, 256 is cut: the mark stands right before the NUL. */
+/* Joined length 510 and 511 fit, 512 is cut: the mark stands right before the NUL. */
 static void wrap_marks_what_was_cut(void **state)
 {
     (void)state;
-    for (size_t head_size = 0; head_size <= 300; head_size++) {
-        char head[301] = {0};
+    for (size_t head_size = 0; head_size <= 600; head_size++) {
+        char head[601] = {0};
         memset(head, 'h', head_size);
         struct errmsg msg = {.text = "tail"};
         errmsg_wrap(&msg, "%s", head);
