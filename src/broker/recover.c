@@ -340,7 +340,8 @@ static struct inflight *outbound_listed(const struct cursor *cursor, uint64_t se
 {
     list_each (it, &cursor->open) {
         struct inflight *inflight = CONTAINER_OF(it, struct inflight, cursor_node);
-        if (inflight->seq == seq && inflight->qos == 2)
+        /* In a queue only one can have the number, even if it was at QoS 1 with another member. */
+        if (inflight->seq == seq && (cursor->queue_id || inflight->qos == 2))
             return inflight;
     }
     return NULL;
