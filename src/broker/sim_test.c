@@ -412,7 +412,8 @@ static void step_ask(struct model_client *client, bool off)
         return;
     const int filter = (int)draw(FILTERS);
     struct model_sub *sub = &client->subs[filter];
-    const uint8_t qos = (uint8_t)draw(3);
+    /* A member at QoS 0 may lose what it is sent, and with it the group. */
+    const uint8_t qos = (uint8_t)(filter < 8 ? draw(3) : 1 + draw(2));
     if (off || sub->qos != qos)
         forget_musts(client, filter);
     sub->established = false;
