@@ -82,8 +82,9 @@ struct sub {
     struct cursor cursor;    /* unused when shared or QoS 0 */
     uint64_t begin_position; /* messages before it were published before the subscription */
     uint64_t end_position;   /* unsubscribed, to be drained up to here; UINT64_MAX otherwise */
-    uint64_t retained_from;  /* with SUB_RETAIN_PENDING: messages from here on come from events */
-    uint32_t id;             /* Subscription Identifier, 0 = none */
+    uint64_t hole_begin, hole_end; /* between them it was unsubscribed; both 0: never */
+    uint64_t retained_from; /* with SUB_RETAIN_PENDING: messages from here on come from events */
+    uint32_t id;            /* Subscription Identifier, 0 = none */
     uint8_t qos, flags;
     bool lagging;
     bool drained;          /* read up to end_position */
@@ -284,6 +285,10 @@ void topic_remove(struct broker *broker, struct topic *topic);
 MUST_CHECK int topic_admit(struct broker *broker, struct slice name, struct topic **ret_topic);
 /* Why a name may not be a first-level topic, or NULL when it may. */
 const char *topic_refusal(const struct broker *broker, struct slice first);
+/* Tells in `text` (TOPIC_TEXT_SIZE bytes) that a first-level topic does not exist and how to create
+ * it, by its name unless that is long. Returns `text`. */
+#define TOPIC_TEXT_SIZE 256u
+const char *topic_missing_text(struct slice first, char *text);
 /* true for names that need no topic: $SYS and $events. */
 bool topic_is_system(struct slice first);
 

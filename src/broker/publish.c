@@ -106,9 +106,10 @@ static int refuse(struct broker *broker, const struct publish_request *request, 
 {
     uint8_t reason = REASON_QUOTA_EXCEEDED;
     const char *text = NULL;
+    char missing[TOPIC_TEXT_SIZE];
     if (err == ERR_NOTFOUND) {
         reason = REASON_TOPIC_INVALID;
-        text = "the first-level topic does not exist; create it with: tidemq topic create";
+        text = topic_missing_text(topic_first(request->topic), missing);
     } else if (err == ERR_INVALID) {
         reason = REASON_TOPIC_INVALID;
         text = "clients may not publish to this first-level topic";

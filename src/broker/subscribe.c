@@ -20,6 +20,7 @@ struct answer {
     int err;         /* of the first that failed */
     uint16_t packet_id;
     bool unsubscribe;
+    char text[TOPIC_TEXT_SIZE]; /* of the first refusal that has one, or empty */
     uint8_t codes[];
 };
 
@@ -41,7 +42,8 @@ static void answer_send(struct session *session, const struct answer *answer)
         ops->unsuback(session->link, answer->packet_id, answer->codes, answer->count);
         return;
     }
-    ops->suback(session->link, answer->packet_id, answer->codes, answer->count, NULL);
+    ops->suback(session->link, answer->packet_id, answer->codes, answer->count,
+                answer->text[0] ? answer->text : NULL);
     retained_jobs_release(session, answer->packet_id);
 }
 
@@ -89,18 +91,33 @@ static void answer_when_durable(struct session *session, struct answer *answer)
 /* --- SUBSCRIBE
  * ------------------------------------------------------------------------------------ */
 
+/* Such as # and +/#, which cover every other filter. */
+static bool all_wildcards(struct slice filter)
+{
+    struct slice level;
+    uint32_t pos = 0;
+    while (topic_next_level(filter, &pos, &level)) {
+        if (!topic_has_wildcard(level))
+            return false;
+    }
+    return true;
+}
+
+/* An entry denies itself and the filters it covers; one of wildcards only denies just itself, or
+ * nobody could subscribe to anything. Wider filters than the entry are not denied. */
 static bool filter_denied(const struct broker *broker, struct slice filter)
 {
     for (size_t i = 0; i < broker->config.deny_subscribe_count; i++) {
         const struct slice denied = slice_str(broker->config.deny_subscribe[i]);
-        if (slice_equal(denied, filter) || topic_match(denied, filter))
+        if (slice_equal(denied, filter) || (!all_wildcards(denied) && topic_covers(denied, filter)))
             return true;
     }
     return false;
 }
 
-/* The reason why the filter's first level stands in the way, or 0. */
-static uint8_t filter_refusal(struct broker *broker, struct slice filter)
+/* The reason why the filter's first level stands in the way, or 0. Fills text when it is missing.
+ */
+static uint8_t filter_refusal(struct broker *broker, struct slice filter, char *text)
 {
     const struct slice first = topic_first(filter);
     struct topic *topic;
@@ -109,6 +126,8 @@ static uint8_t filter_refusal(struct broker *broker, struct slice filter)
     if (topic_has_wildcard(first) || topic_is_system(first))
         return 0;
     const int err = topic_admit(broker, first, &topic);
+    if (err == ERR_NOTFOUND && text[0] == '\0')
+        (void)topic_missing_text(first, text);
     if (err == ERR_FULL)
         return REASON_QUOTA_EXCEEDED;
     if (err == ERR_UNAVAILABLE)
@@ -192,12 +211,12 @@ failed:
     return NULL;
 }
 
-static uint8_t subscribe_check(struct session *session, const struct wanted *wanted)
+static uint8_t subscribe_check(struct session *session, const struct wanted *wanted, char *text)
 {
     struct broker *broker = session->broker;
     if (filter_denied(broker, wanted->filter))
         return REASON_NOT_AUTHORIZED;
-    const uint8_t refusal = filter_refusal(broker, wanted->filter);
+    const uint8_t refusal = filter_refusal(broker, wanted->filter, text);
     if (refusal)
         return refusal;
     const struct filter *filter = filter_find(broker, wanted->filter);
@@ -210,8 +229,8 @@ static uint8_t subscribe_check(struct session *session, const struct wanted *wan
     return 0;
 }
 
-/* One entry. Returns its SUBACK code. */
-static uint8_t subscribe_one(struct session *session, struct wanted *wanted)
+/* One entry. Returns its SUBACK code, and in text, when that is empty, what there is to say. */
+static uint8_t subscribe_one(struct session *session, struct wanted *wanted, char *text)
 {
     struct broker *broker = session->broker;
     struct topic_share share = {.group = slice_of("", 0)};
@@ -224,7 +243,7 @@ static uint8_t subscribe_one(struct session *session, struct wanted *wanted)
         wanted->filter = share.filter;
         wanted->group = share.group;
     }
-    const uint8_t refusal = subscribe_check(session, wanted);
+    const uint8_t refusal = subscribe_check(session, wanted, text);
     if (refusal)
         return refusal;
     bool is_new = false;
@@ -261,7 +280,7 @@ void link_subscribe(struct link *link, const struct packet_subscribe *packet)
     struct wanted wanted = {.id = packet->props.sub_id, .packet_id = packet->packet_id};
     uint32_t pos = 0, count = 0;
     while (subscribe_next(packet, &pos, &wanted.entry)) {
-        answer->codes[count++] = subscribe_one(session, &wanted);
+        answer->codes[count++] = subscribe_one(session, &wanted, answer->text);
         if (txn_is_large(&session->broker->txn))
             answer_write(session->broker, answer);
     }

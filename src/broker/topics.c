@@ -4,7 +4,10 @@
 #include "base/mem.h"
 #include "broker/rows.h"
 
+#include <stdio.h>
 #include <string.h>
+
+#define TOPIC_SHOWN_MAX 80u /* bytes of a name that an answer repeats */
 
 static bool topic_has_name(const struct hashnode *node, const void *key)
 {
@@ -90,6 +93,20 @@ const char *topic_refusal(const struct broker *broker, struct slice first)
         memchr(first.bytes, '+', first.size))
         return "a first-level topic has no '/', '#' or '+'";
     return NULL;
+}
+
+const char *topic_missing_text(struct slice first, char *text)
+{
+    if (first.size == 0 || first.size > TOPIC_SHOWN_MAX)
+        (void)snprintf(text, TOPIC_TEXT_SIZE,
+                       "the first-level topic does not exist; create it with: tidemq topic create");
+    else
+        (void)snprintf(text, TOPIC_TEXT_SIZE,
+                       "the first-level topic '%.*s' does not exist; create it with: "
+                       "tidemq topic create %.*s",
+                       (int)first.size, (const char *)first.bytes, (int)first.size,
+                       (const char *)first.bytes);
+    return text;
 }
 
 /* The row of an automatically created topic goes out in front of the record that needs it. */

@@ -136,6 +136,26 @@ bool topic_next_level(struct slice topic, uint32_t *pos, struct slice *ret_level
     return true;
 }
 
+bool topic_covers(struct slice filter, struct slice other)
+{
+    const struct slice one = slice_str("+"), rest = slice_str("#");
+    struct slice wide, narrow;
+    uint32_t wide_pos = 0, narrow_pos = 0;
+    ASSERT(filter.size > 0);
+    ASSERT(other.size > 0);
+    if (other.bytes[0] == '$' && filter.bytes[0] != '$')
+        return false; /* [MQTT3-4.7.2-1] [MQTT5-4.7.2-1] */
+    while (topic_next_level(filter, &wide_pos, &wide)) {
+        if (slice_equal(wide, rest))
+            return true;
+        if (!topic_next_level(other, &narrow_pos, &narrow) || slice_equal(narrow, rest))
+            return false;
+        if (!slice_equal(wide, one) && !slice_equal(wide, narrow))
+            return false;
+    }
+    return !topic_next_level(other, &narrow_pos, &narrow);
+}
+
 struct slice topic_first(struct slice topic)
 {
     struct slice level;

@@ -25,6 +25,10 @@ MUST_CHECK int topic_filter_check(struct slice filter, uint32_t levels_max);
  * [MQTT3-4.7.3-4] [MQTT5-4.7.2-1] [MQTT5-4.7.3-4] */
 bool topic_match(struct slice filter, struct slice name);
 
+/* true when every name that the (valid) filter `other` matches is matched by `filter` too; `+/#` is
+ * not known to take in all of `#`. */
+bool topic_covers(struct slice filter, struct slice other);
+
 /* Levels of a name or filter, at least 1. */
 uint32_t topic_levels(struct slice topic);
 

@@ -282,13 +282,37 @@ static void p2p_forms(void **state)
     }
 }
 
+static void covers_knows_wider_filters(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *filter, *other;
+        bool covers;
+    } rows[] = {
+        {"a/b", "a/b", true},      {"a/b", "a/c", false},      {"a/b", "a/b/c", false},
+        {"a/b/c", "a/b", false},   {"a/#", "a", true},         {"a/#", "a/#", true},
+        {"a/#", "a/+/b", true},    {"a/#", "a/b/#", true},     {"a/#", "b", false},
+        {"a/#", "#", false},       {"a/#", "+/b", false},      {"a/+", "a/b", true},
+        {"a/+", "a/+", true},      {"a/+", "a/#", false},      {"a/+", "a", false},
+        {"a/+", "a/b/c", false},   {"a/+/c", "a/b/c", true},   {"a/+/c", "a/+/c", true},
+        {"a/b/c", "a/+/c", false}, {"#", "a/b", true},         {"#", "#", true},
+        {"#", "+/a", true},        {"+", "#", false},          {"#", "$SYS/#", false},
+        {"+/#", "$SYS/a", false},  {"$SYS/#", "$SYS/a", true}, {"a//b", "a//b", true},
+        {"a/+/b", "a//b", true},   {"+/+", "/", true},         {"a/", "a", false},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
+        if (topic_covers(slice_str(rows[i].filter), slice_str(rows[i].other)) != rows[i].covers)
+            fail_msg("%s and %s", rows[i].filter, rows[i].other);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(check_grammar),  cmocka_unit_test(check_every_place),
         cmocka_unit_test(check_limits),   cmocka_unit_test(match_rows),
         cmocka_unit_test(levels_in_turn), cmocka_unit_test(share_forms),
-        cmocka_unit_test(p2p_forms),
+        cmocka_unit_test(p2p_forms),      cmocka_unit_test(covers_knows_wider_filters),
     };
     return cmocka_run_group_tests_name("mqtt/topic", tests, NULL, NULL);
 }

@@ -194,6 +194,12 @@ class Client:
 
     def subscribe_all(self, filters, *, no_local=False, as_published=False, retain=0, **values):
         """One SUBSCRIBE for several filters; returns the codes."""
+        return self.subscribe_answer(
+            filters, no_local=no_local, as_published=as_published, retain=retain, **values
+        )[0]
+
+    def subscribe_answer(self, filters, *, no_local=False, as_published=False, retain=0, **values):
+        """The same; returns the codes and the properties."""
         if self.version == 5:
             rows = [(f, SubscribeOptions(qos, no_local, as_published, retain)) for f, qos in filters]
             _, mid = self.paho.subscribe(
@@ -201,7 +207,8 @@ class Client:
             )
         else:
             _, mid = self.paho.subscribe(list(filters))
-        return _codes(self._await("sub", mid)[0])
+        codes, props = self._await("sub", mid)
+        return _codes(codes), props
 
     def unsubscribe(self, *filters):
         """UNSUBSCRIBE; returns the codes (none in 3.1.1)."""

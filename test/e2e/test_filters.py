@@ -121,6 +121,15 @@ def test_deny_subscribe(make_server, new_client, version):
     client.quiet()
 
 
+def test_deny_subscribe_of_wildcards_only(make_server, new_client, version):
+    """`#` as an entry denies `#` itself and nothing else; wider filters than an entry are granted."""
+    server = make_server(**{"topics.deny_subscribe": ["'#'", "a/+"]})
+    client = new_client(to=server, version=version)
+    denied = 0x87 if version == 5 else 0x80
+    rows = {"#": denied, "a/b": denied, "a/+": denied, "a/#": 1, "+/b": 1, "b/#": 1, "+/#": 1, "x": 1}
+    assert client.subscribe_all([(f, 1) for f in rows]) == list(rows.values())
+
+
 def test_limit_of_filters(make_server, new_client, version):
     """limits.filters_per_client: the one too many gets 0x97, or 0x80."""
     server = make_server(**{"limits.filters_per_client": 3})

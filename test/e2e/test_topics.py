@@ -23,7 +23,10 @@ def test_publish_to_a_missing_topic_5(strict, new_client):
     for _ in range(2):
         code, props = client.finish(client.start_publish("missing/a", b"x", 1))
         assert code == TOPIC_NAME_INVALID
-        assert "does not exist" in props.ReasonString
+        assert props.ReasonString == (
+            "the first-level topic 'missing' does not exist; "
+            "create it with: tidemq topic create missing"
+        )
     assert client.publish("known/a", b"x", 1) in (0, 0x10)
 
 
@@ -50,6 +53,20 @@ def test_subscribe_to_a_missing_topic(strict, new_client, version):
     refused = FILTER_INVALID if version == 5 else 0x80
     filters = ["missing/#", "known/#", "#", "+/x", "$SYS/#", "$events/#", "$share/g/missing/a"]
     assert client.subscribe_all([(f, 1) for f in filters]) == [refused, 1, 1, 1, 1, 1, refused]
+
+
+def test_a_refused_subscription_says_why(strict, new_client):
+    """SUBACK names the first topic that is missing, when its name is short enough."""
+    client = new_client(to=strict)
+    for name, shown in (("miss\u00efng", True), ("\u00e9" * 40, True), ("\u00e9" * 41, False)):
+        filters = ["known/x", f"{name}/x", "other/x"]
+        codes, props = client.subscribe_answer([(f, 1) for f in filters])
+        assert codes == [1, FILTER_INVALID, FILTER_INVALID]
+        assert "does not exist" in props.ReasonString
+        assert (f"tidemq topic create {name}" in props.ReasonString) == shown
+        assert "other" not in props.ReasonString
+    _, props = client.subscribe_answer([("known/x", 1)])
+    assert not hasattr(props, "ReasonString")
 
 
 def test_wills_obey_too(strict, new_client):
