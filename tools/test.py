@@ -85,6 +85,7 @@ def suites(is_long):
     e2e = ROOT / "test" / "e2e"
     asan = {**ASAN_ENV, "TIDEMQ_BIN": str(BUILD / "asan" / "tidemq")}
     many = 10800 if is_long else 900
+    other_engine = pytest("e2e-mem", e2e, workers=2, env={"TIDEMQ_TEST_STORE": "mem"})
     return [
         Suite("style", [python, "tools/check_style.py", BUILD / "asan", "--jobs", "2"], ("asan",)),
         pytest("e2e", e2e, workers=2),
@@ -99,6 +100,7 @@ def suites(is_long):
         pytest("tools", ROOT / "tools", ROOT / "test" / "spec", workers=2),
         Suite("tree", [python, "tools/check_tree.py"]),
         Suite("spec", [python, "tools/spec_cover.py", "--check"]),
+        *([other_engine] if is_long else []),
     ]
 
 

@@ -10,6 +10,14 @@ from tidemq import Server
 _counter = itertools.count(1)
 
 
+def pytest_collection_modifyitems(items):
+    """On another engine (TIDEMQ_TEST_STORE=mem) only what the default server can show is run: tests
+    with servers of their own are about restarts, files and configuration."""
+    if os.environ.get("TIDEMQ_TEST_STORE"):
+        own = {"make_server", "make_server_module"}
+        items[:] = [item for item in items if not own & set(item.fixturenames)]
+
+
 class Fleet:
     """The servers of one scope; ends what it started, and nothing else."""
 

@@ -1,12 +1,10 @@
 """Memory: what absent and slow subscribers cost."""
 
-import os
 import socket
 import struct
 
 MIB = 1 << 20
-# The full size of the promise is part of `make test-long`; a tenth of the sessions runs always.
-SESSIONS = 1000 if os.environ.get("TIDEMQ_LONG") else 100
+SESSIONS = 1000
 MESSAGES = 10_000
 
 

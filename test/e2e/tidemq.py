@@ -39,6 +39,9 @@ DEFAULTS = {
     "sys.interval": "1s",
 }
 
+if os.environ.get("TIDEMQ_TEST_STORE"):
+    DEFAULTS["store"] = os.environ["TIDEMQ_TEST_STORE"]
+
 _counter = itertools.count(1)
 
 

@@ -4,7 +4,8 @@ Publishers at QoS 1 and 2 send numbered messages with few packet IDs, reused on 
 subscribers receive them. Meanwhile the server is killed with SIGKILL at random and started again on
 the same data, and clients lose their connections. In the end:
 
-  delivered    every acknowledged message has reached every subscriber;
+  delivered    every acknowledged message has reached every subscriber, and one of the members of
+               a shared group;
   exactly once no QoS 2 message has reached a QoS 2 subscriber twice;
   in order     per publisher, topic and QoS, first deliveries come in the order of publication;
   nothing else arrived than what was published.
@@ -119,12 +120,12 @@ class Publisher(Member):
 
 
 class Subscriber(Member):
-    """Notes what arrives."""
+    """Notes what arrives; members of a shared group note it in one list."""
 
-    def __init__(self, ledger, name, topic_filter, qos):
+    def __init__(self, ledger, name, topic_filter, qos, deliveries=None):
         super().__init__(ledger, name)
         self.filter, self.qos = topic_filter, qos
-        self.deliveries = []
+        self.deliveries = [] if deliveries is None else deliveries
         self.receiver = Receiver(self.note)
         self.subscribed = threading.Event()
 
@@ -208,7 +209,13 @@ def test_ledger(server):
     ledger = Ledger(server, SEED)
     server.start()
     ledger.up.set()
-    subscribers = [Subscriber(ledger, "twos", "ledger/#", 2), Subscriber(ledger, "ones", "ledger/+", 1)]
+    group = []
+    subscribers = [
+        Subscriber(ledger, "twos", "ledger/#", 2),
+        Subscriber(ledger, "ones", "ledger/+", 1),
+        Subscriber(ledger, "member1", "$share/group/ledger/#", 1, group),
+        Subscriber(ledger, "member2", "$share/group/ledger/#", 1, group),
+    ]
     for subscriber in subscribers:
         subscriber.start()
         assert subscriber.subscribed.wait(20)
