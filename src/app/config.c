@@ -285,7 +285,8 @@ static int apply_defaults(const struct settings *settings, struct config *config
 /* The seeds give 30 subscriptions for each connection of the instance. */
 static void derive(const struct settings *settings, struct config *config)
 {
-    if (config->limits_profile == PROFILE_TDMQ && !last_setting(settings, "limits.subscriptions")) {
+    if (config->limits_profile == PROFILE_TDMQ && config->limits_max_connections > 0 &&
+        !last_setting(settings, "limits.subscriptions")) {
         config->limits_subscriptions = 30 * config->limits_max_connections;
     }
 }

@@ -4,13 +4,15 @@
 #include <sys/resource.h>
 
 /* Descriptors that are not connections: log segments, index files, listeners, the admin's. */
-#define OWN_DESCRIPTORS 512u
+#define OWN_DESCRIPTORS  512u
+#define CONNECTIONS_MOST 10000000u /* of limits.max_connections */
 
-void limits_raise(struct server *server)
+/* How many files this process may open, after asking for as many as it can get. */
+static uint64_t raise_files(void)
 {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0) {
-        return;
+        return UINT64_MAX;
     }
     if (limit.rlim_cur < limit.rlim_max) {
         const rlim_t before = limit.rlim_cur;
@@ -19,11 +21,21 @@ void limits_raise(struct server *server)
             limit.rlim_cur = before;
         }
     }
-    const uint64_t connections_max = server->config.limits_max_connections;
-    if (limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < connections_max + OWN_DESCRIPTORS) {
+    return limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : limit.rlim_cur;
+}
+
+void limits_raise(struct server *server)
+{
+    const uint64_t files_max = raise_files();
+    const uint64_t wanted = server->config.limits_max_connections;
+    /* Where files are few, half of them are for connections. */
+    const uint64_t room =
+        files_max > 2 * OWN_DESCRIPTORS ? files_max - OWN_DESCRIPTORS : files_max / 2;
+    server->connections_max = wanted > 0 ? wanted : MAX(1u, MIN(room, CONNECTIONS_MOST));
+    if (wanted > room) {
         log_write(server->log, LOG_WARN, "server",
                   "limits.max_connections is %" PRIu64 ", but this process may open only %" PRIu64
                   " files; raise LimitNOFILE= of the service, or `ulimit -n`",
-                  connections_max, (uint64_t)limit.rlim_cur);
+                  wanted, files_max);
     }
 }

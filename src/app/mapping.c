@@ -58,10 +58,11 @@ void mapping_broker(const struct config *config, struct broker_config *ret_broke
     ret_broker->retained_bytes_max = config->limits_retained_bytes;
 }
 
-void mapping_proxy(const struct config *config, struct proxy_config *ret_proxy)
+void mapping_proxy(const struct config *config, uint64_t connections_max,
+                   struct proxy_config *ret_proxy)
 {
     proxy_config_default(ret_proxy);
-    ret_proxy->connections_max = narrow(config->limits_max_connections);
+    ret_proxy->connections_max = narrow(connections_max);
     ret_proxy->connect_timeout_ms = narrow(config->limits_connect_timeout_ms);
     ret_proxy->packet_max = narrow(config->limits_max_packet_size);
     ret_proxy->memory_max = config->memory_limit;
@@ -79,7 +80,7 @@ void mapping_auth(const struct config *config, struct auth_config *ret_auth)
 }
 
 void mapping_admin(const struct config *config, const struct instance *instance,
-                   struct admin_config *ret_admin)
+                   uint64_t connections_max, struct admin_config *ret_admin)
 {
     *ret_admin = (struct admin_config){
         .token = instance->token,
@@ -90,6 +91,6 @@ void mapping_admin(const struct config *config, const struct instance *instance,
         .topics_max = config->limits_topics,
         .filters_per_client_max = config->limits_filters_per_client,
         .subscriptions_max = config->limits_subscriptions,
-        .connections_max = config->limits_max_connections,
+        .connections_max = connections_max,
     };
 }

@@ -11,8 +11,10 @@
 
 void mapping_local(const struct config *config, struct local_config *ret_local);
 void mapping_broker(const struct config *config, struct broker_config *ret_broker);
-void mapping_proxy(const struct config *config, struct proxy_config *ret_proxy);
+/* connections_max: what limits.max_connections comes to in this process. */
+void mapping_proxy(const struct config *config, uint64_t connections_max,
+                   struct proxy_config *ret_proxy);
 void mapping_auth(const struct config *config, struct auth_config *ret_auth);
 /* instance: borrowed too. */
 void mapping_admin(const struct config *config, const struct instance *instance,
-                   struct admin_config *ret_admin);
+                   uint64_t connections_max, struct admin_config *ret_admin);

@@ -15,9 +15,10 @@ static int apply(struct server *server, struct config *fresh, struct errmsg *ret
     struct admin_config admin;
     struct config before = server->config;
     server->config = *fresh;
+    limits_raise(server);
     mapping_broker(&server->config, &broker);
-    mapping_proxy(&server->config, &proxy);
-    mapping_admin(&server->config, &server->instance, &admin);
+    mapping_proxy(&server->config, server->connections_max, &proxy);
+    mapping_admin(&server->config, &server->instance, server->connections_max, &admin);
     broker_configure(server->broker, &broker);
     proxy_configure(server->proxy, &proxy);
     if (server->admin) {
@@ -25,9 +26,6 @@ static int apply(struct server *server, struct config *fresh, struct errmsg *ret
     }
     log_set(server->log, (enum log_format)server->config.log_format,
             (enum log_level)server->config.log_level);
-    if (server->config.limits_max_connections != before.limits_max_connections) {
-        limits_raise(server);
-    }
     config_done(&before);
     return 0;
 }

@@ -108,7 +108,7 @@ static int start_core(struct server *server, struct errmsg *reterr)
 static int start_proxy(struct server *server, struct errmsg *reterr)
 {
     struct proxy_config proxy;
-    mapping_proxy(&server->config, &proxy);
+    mapping_proxy(&server->config, server->connections_max, &proxy);
     const struct proxy_deps deps = {
         .loop = server->loop,
         .broker = server->broker,
@@ -132,7 +132,7 @@ static int start_admin(struct server *server, struct errmsg *reterr)
     if (strcmp(server->config.admin_listen, "off") == 0) {
         return 0;
     }
-    mapping_admin(&server->config, &server->instance, &admin);
+    mapping_admin(&server->config, &server->instance, server->connections_max, &admin);
     const struct admin_deps deps = {
         .loop = server->loop,
         .broker = server->broker,

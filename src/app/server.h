@@ -19,6 +19,7 @@ struct server {
     struct config config;
     struct config_source source; /* read again at SIGHUP */
     struct instance instance;
+    uint64_t connections_max; /* what limits.max_connections comes to here */
 
     struct log *log;
     struct metrics *metrics;

@@ -13,7 +13,8 @@ void server_stop(struct server *server);
 /* reload.c: reads the configuration again; applies all of it, or nothing and logs why. */
 void reload_config(struct server *server);
 
-/* limits.c: allows as many descriptors as the system lets this process have. */
+/* limits.c: allows as many descriptors as the system lets this process have, and sets
+ * server->connections_max to what the configuration then comes to. */
 void limits_raise(struct server *server);
 
 /* banner.c: what a person who started the server wants to know, on stdout; in the log when that is

@@ -1,11 +1,12 @@
 """Who may connect: anonymous clients, passwords, listeners."""
 
+import shlex
 import socket
 import subprocess
 
 import pytest
 from client import Client, Refused
-from tidemq import BINARY, StartFailed, clean_environment, run_serve, wait_until
+from tidemq import BINARY, Server, StartFailed, clean_environment, run_serve, wait_until
 
 BAD_USER, NOT_AUTHORIZED = 0x86, 0x87
 
@@ -132,6 +133,22 @@ def test_port_in_use(make_server):
         port = taken.getsockname()[1]
         with pytest.raises(StartFailed, match=f"{port}.*in use"):
             make_server(listeners=[f"mqtt://127.0.0.1:{port}"])
+
+
+@pytest.mark.parametrize("files, connections", [(2000, 2000 - 512), (600, 300)])
+def test_limit_of_connections_follows_the_files(tmp_path, files, connections):
+    """By default the process's limit decides, without a warning; one set too large is warned of."""
+    limited = tmp_path / "limited"
+    limited.write_text(f'#!/bin/sh\nulimit -n {files}\nexec {shlex.quote(str(BINARY))} "$@"\n')
+    limited.chmod(0o755)
+    for wanted in (None, 5000):
+        server = Server(tmp_path, {"limits.max_connections": wanted}, binary=limited).start()
+        try:
+            row = server.action("DescribeInstance")
+            assert row["ClientNumLimit"] == (wanted or connections)
+            assert ("may open only" in server.log) == (wanted is not None)
+        finally:
+            server.kill()
 
 
 def test_limit_of_connections(make_server, new_client):
