@@ -63,13 +63,21 @@ static bool sub_is_local(const struct sub *sub, const struct message *message)
            slice_equal(message->client_id, sub->session->client_id);
 }
 
+/* true when the subscription was there when the message came. */
+static bool sub_covers(const struct sub *sub, const struct message *message)
+{
+    const uint64_t position = message->position;
+    if (position == 0) /* QoS 0, straight from memory */
+        return sub->end_position == UINT64_MAX;
+    return position >= sub->begin_position && position < sub->end_position &&
+           (position < sub->hole_begin || position >= sub->hole_end);
+}
+
 static void gather_add(struct gather *gather, const struct sub *sub, const struct message *message)
 {
     if (sub_is_local(sub, message))
         return;
-    if (message->position
-            ? message->position < sub->begin_position || message->position >= sub->end_position
-            : sub->end_position != UINT64_MAX)
+    if (!sub_covers(sub, message))
         return;
     const struct sub *owner = gather->owner;
     const bool reads = sub_reads_queue(sub);

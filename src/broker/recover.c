@@ -197,6 +197,8 @@ static int recover_sub(void *data, struct slice key, struct slice value)
     sub_set_qos(sub, row.queue_id ? MAX(row.qos, 1) : 0);
     sub->qos = row.qos;
     sub->retained_from = row.retained_from;
+    sub->hole_begin = row.hole_begin;
+    sub->hole_end = row.hole_end;
     sub->flags = row.flags;
     sub->id = row.id;
     sub->begin_position = row.begin_position;

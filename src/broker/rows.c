@@ -104,6 +104,8 @@ void row_put_sub(struct txn *txn, const struct sub *sub)
     txn_u32(txn, sub->id);
     txn_u64(txn, sub->begin_position);
     txn_u64(txn, sub->end_position);
+    txn_u64(txn, sub->hole_begin);
+    txn_u64(txn, sub->hole_end);
     txn_u64(txn, sub->retained_from);
     txn_u8(txn, sub->filter->is_private);
 }
@@ -127,6 +129,8 @@ int row_get_sub(struct slice key, struct slice value, struct row_sub *ret)
     ret->id = row_u32(&reader);
     ret->begin_position = row_u64(&reader);
     ret->end_position = row_u64(&reader);
+    ret->hole_begin = row_u64(&reader);
+    ret->hole_end = row_u64(&reader);
     ret->retained_from = row_u64(&reader);
     ret->is_private = row_u8(&reader) != 0;
     const bool bad = key_bad || reader.bad || ret->qos > 2 || ret->filter.size == 0 ||

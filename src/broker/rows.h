@@ -55,7 +55,7 @@ void row_filter_text(struct txn *txn, const struct filter *filter, const struct 
 struct row_sub {
     uint64_t number;
     struct slice filter;
-    uint64_t begin_position, end_position, retained_from;
+    uint64_t begin_position, end_position, hole_begin, hole_end, retained_from;
     uint32_t queue_id, id;
     uint8_t qos, flags;
     bool is_private;

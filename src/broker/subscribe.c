@@ -161,6 +161,17 @@ static void sub_begin(struct sub *sub)
     sub->drained = false;
 }
 
+/* It was unsubscribed and is not drained yet: what waits from before still comes, what came in
+ * between does not. */
+static void sub_return(struct sub *sub)
+{
+    if (sub->hole_end == 0)
+        sub->hole_begin = sub->end_position;
+    sub->hole_end = core_head(sub->session->broker);
+    sub->end_position = UINT64_MAX;
+    sub->drained = false;
+}
+
 static void sub_set_options(struct sub *sub, const struct wanted *wanted)
 {
     const struct subscribe_entry *entry = &wanted->entry;
@@ -188,11 +199,9 @@ static struct sub *subscribe_make(struct session *session, const struct wanted *
         goto failed;
     struct sub *sub = sub_find(session, filter, group);
     *ret_new = sub == NULL;
-    if (sub && sub->end_position != UINT64_MAX) {
-        /* Unsubscribed and not drained yet: what is left of it is given up for the new one. */
-        sub_read_stop(sub);
-        *ret_new = true;
-    }
+    const bool returns = sub && sub->end_position != UINT64_MAX;
+    if (returns)
+        sub_return(sub);
     if (!sub) {
         sub = sub_new(session, filter, group);
         if (!group)
@@ -201,6 +210,7 @@ static struct sub *subscribe_make(struct session *session, const struct wanted *
     /* One that begins to read the queue takes no part in what was published before. */
     if (*ret_new || (!group && wanted->entry.qos > 0 && !sub_reads_queue(sub)))
         sub_begin(sub);
+    *ret_new |= returns;
     sub_set_options(sub, wanted);
     if (group)
         group_member_online(group, session);
