@@ -41,6 +41,7 @@ ASAN_ENV = {
     "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
 }
 
+
 @dataclass
 class Suite:
     """One suite: how it is run, what has to be built before, how long it may take."""
