@@ -1,0 +1,251 @@
+/* Shared subscriptions over the model engine. */
+#include "broker/testbed.h"
+
+static struct client a, b, c, d;
+
+static const char *const numbers[] = {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"};
+
+static void publish_numbers(struct bed *bed, int from, int to, uint8_t qos)
+{
+    for (int i = from; i < to; i++) {
+        client_publish(&a, "t/x", numbers[i],
+                       (struct options){.qos = qos, .packet_id = (uint16_t)(i + 1)});
+        bed_run(bed);
+    }
+}
+
+/* The numbers a client was sent, as bits; each is acknowledged at QoS 1. */
+static unsigned take_numbers(struct bed *bed, struct client *client)
+{
+    unsigned bits = 0;
+    for (struct event *event; (event = client_next(client));) {
+        if (event->type != PACKET_PUBLISH)
+            continue;
+        const unsigned bit = 1u << atoi(event->payload);
+        assert_false(bits & bit);
+        bits |= bit;
+        if (event->qos == 1)
+            client_ack(bed, client, PACKET_PUBACK, event->packet_id);
+    }
+    return bits;
+}
+
+/* [MQTT5-4.8.2-3] Each message goes to one member, at the QoS it was granted at most. */
+static void members_take_turns(void **state)
+{
+    (void)state;
+    for (uint8_t qos = 0; qos < 3; qos++) {
+        struct bed *bed = bed_open();
+        client_connect(bed, &a, "a", transient);
+        client_connect(bed, &b, "b", durable);
+        client_connect(bed, &c, "c", (struct how){.version = 4, .clean = true});
+        client_connect(bed, &d, "d", transient);
+        assert_int_equal(client_subscribe(bed, &b, "$share/g/t/#", (struct wants){.qos = 1}), 1);
+        assert_int_equal(client_subscribe(bed, &c, "$share/g/t/#", (struct wants){.qos = 0}), 0);
+        assert_int_equal(client_subscribe(bed, &d, "$share/other/t/#", (struct wants){.qos = 1}),
+                         1);
+        publish_numbers(bed, 0, 10, qos);
+        const unsigned of_b = take_numbers(bed, &b), of_c = take_numbers(bed, &c);
+        assert_int_equal(of_b & of_c, 0);
+        assert_int_equal(of_b | of_c, 1023);
+        assert_int_not_equal(of_b, 0);
+        assert_int_not_equal(of_c, 0);
+        assert_int_equal(take_numbers(bed, &d), 1023);
+        bed_close(bed);
+    }
+}
+
+/* [MQTT5-4.8.2-6] What a member that left had not acknowledged goes to another. */
+static void others_take_what_was_not_acknowledged(void **state)
+{
+    (void)state;
+    for (int slow_reads = 0; slow_reads < 2; slow_reads++) {
+        struct bed *bed = bed_open();
+        mem_store_slow_reads(bed->store, slow_reads);
+        client_connect(bed, &a, "a", transient);
+        client_connect(bed, &b, "b", durable);
+        client_connect(bed, &c, "c", durable);
+        client_subscribe(bed, &b, "$share/g/t/#", (struct wants){.qos = 1});
+        client_subscribe(bed, &c, "$share/g/t/#", (struct wants){.qos = 1});
+        publish_numbers(bed, 0, 6, 1);
+        client_lose(&b);
+        bed_run(bed);
+        assert_int_equal(take_numbers(bed, &c), 63);
+        client_lose(&c);
+        publish_numbers(bed, 6, 10, 1);
+        client_connect(bed, &b, "b", durable);
+        client_connect(bed, &c, "c", durable);
+        const unsigned of_b = take_numbers(bed, &b);
+        assert_int_equal(of_b | take_numbers(bed, &c), 1023 - 63);
+        bed_close(bed);
+    }
+}
+
+/* [MQTT5-4.8.2-4] [MQTT5-4.8.2-5] QoS 2 messages stay with the member they were sent to. */
+static void qos2_stays_with_its_member(void **state)
+{
+    (void)state;
+    for (int crash = 0; crash < 2; crash++) {
+        struct bed *bed = bed_open();
+        client_connect(bed, &a, "a", transient);
+        client_connect(bed, &b, "b", durable);
+        client_subscribe(bed, &b, "$share/g/t/#", (struct wants){.qos = 2});
+        publish_numbers(bed, 0, 2, 2);
+        client_connect(bed, &c, "c", durable);
+        client_subscribe(bed, &c, "$share/g/t/#", (struct wants){.qos = 2});
+        const uint16_t pid = client_expect_message(&b, "0", 2)->packet_id;
+        client_ack(bed, &b, PACKET_PUBREC, pid);
+        if (crash)
+            bed_crash(bed, false);
+        else
+            client_lose(&b);
+        if (crash)
+            client_connect(bed, &c, "c", durable);
+        bed_pass(bed, 500);
+        client_expect_nothing(&c);
+        client_connect(bed, &b, "b", durable);
+        client_expect(&b, PACKET_PUBREL);
+        client_expect_message(&b, "1", 2);
+        client_expect_nothing(&b);
+        client_lose(&b);
+        client_connect(bed, &b, "b", (struct how){.clean = true}); /* its session ends */
+        bed_pass(bed, 500);
+        client_expect_nothing(&c);
+        bed_close(bed);
+    }
+}
+
+/* Messages to a group whose members are all away wait, over a crash too. */
+static void groups_are_durable(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_open();
+    client_connect(bed, &a, "a", transient);
+    client_connect(bed, &b, "b", durable);
+    client_subscribe(bed, &b, "$share/g/t/#", (struct wants){.qos = 1});
+    publish_numbers(bed, 0, 3, 1); /* in flight, not acknowledged */
+    client_lose(&b);
+    publish_numbers(bed, 3, 6, 1);
+    bed_crash(bed, false);
+    client_connect(bed, &a, "a", transient);
+    publish_numbers(bed, 6, 10, 1);
+    client_connect(bed, &b, "b", durable);
+    assert_int_equal(take_numbers(bed, &b), 1023);
+    bed_close(bed);
+}
+
+/* What the last session to leave had in flight is not lost to who joins the group before. */
+static void an_expired_member_leaves_its_messages(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_open();
+    client_connect(bed, &a, "a", transient);
+    client_connect(bed, &b, "b", (struct how){.expiry_s = 5});
+    client_connect(bed, &c, "c", (struct how){.expiry_s = 50});
+    client_subscribe(bed, &b, "$share/g/t/#", (struct wants){.qos = 1});
+    client_subscribe(bed, &c, "$share/g/t/#", (struct wants){.qos = 1});
+    client_lose(&c);
+    publish_numbers(bed, 0, 5, 1);
+    client_lose(&b);
+    bed_pass(bed, 6000);
+    client_connect(bed, &c, "c", (struct how){.expiry_s = 50});
+    bed_run(bed);
+    assert_int_equal(take_numbers(bed, &c), 31);
+    bed_close(bed);
+}
+
+/* A session may subscribe to a filter and be a member of a group of the same filter: two messages,
+ * each exactly once over a crash. */
+static void member_and_subscriber_at_once(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_open();
+    client_connect(bed, &a, "a", transient);
+    client_connect(bed, &b, "b", durable);
+    client_subscribe(bed, &b, "$share/g/t/#", (struct wants){.qos = 2, .id = 1});
+    client_subscribe(bed, &b, "t/#", (struct wants){.qos = 2, .id = 2});
+    publish_numbers(bed, 0, 1, 2);
+    const struct event first = *client_expect_message(&b, "0", 2);
+    const struct event second = *client_expect_message(&b, "0", 2);
+    assert_int_equal(first.ids[0] + second.ids[0], 3);
+    client_ack(bed, &b, PACKET_PUBREC, first.packet_id);
+    client_expect(&b, PACKET_PUBREL);
+    bed_pass(bed, 500);
+    bed_crash(bed, false);
+    client_connect(bed, &b, "b", durable);
+    bool released = false, repeated = false;
+    for (int i = 0; i < 2; i++) {
+        const struct event *event = client_next(&b);
+        assert_non_null(event);
+        released |= event->type == PACKET_PUBREL && event->packet_id == first.packet_id;
+        repeated |= event->type == PACKET_PUBLISH && event->packet_id == second.packet_id &&
+                    event->dup && event->ids[0] == second.ids[0];
+    }
+    assert_true(released);
+    assert_true(repeated);
+    client_expect_nothing(&b);
+    bed_close(bed);
+}
+
+/* A group ends with its last member, and a new one begins with new messages. */
+static void groups_end_and_begin(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_open();
+    client_connect(bed, &a, "a", transient);
+    client_connect(bed, &b, "b", durable);
+    client_subscribe(bed, &b, "$share/g/t/#", (struct wants){.qos = 1});
+    assert_int_equal(metric_get(&bed->metrics->shared_groups), 1);
+    b.full = true;
+    publish_numbers(bed, 0, 3, 1);
+    assert_int_equal(client_unsubscribe(bed, &b, "$share/g/t/#"), 0);
+    assert_int_equal(metric_get(&bed->metrics->shared_groups), 0);
+    b.full = false;
+    link_writable(&b.link);
+    client_subscribe(bed, &b, "$share/g/t/#", (struct wants){.qos = 1});
+    publish_numbers(bed, 3, 5, 1);
+    assert_int_equal(take_numbers(bed, &b), 24);
+    bed_crash(bed, false);
+    client_connect(bed, &b, "b", (struct how){.clean = true});
+    bed_pass(bed, 300);
+    assert_int_equal(metric_get(&bed->metrics->shared_groups), 0);
+    assert_int_equal(metric_get(&bed->metrics->queues), 0);
+    bed_close(bed);
+}
+
+/* Retained messages do not go to shared subscriptions. [MQTT5-4.8.2-1] */
+static void no_retained_messages(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_open();
+    client_connect(bed, &a, "a", transient);
+    client_connect(bed, &b, "b", transient);
+    client_publish(&a, "t/x", "kept", (struct options){.qos = 1, .retain = true});
+    bed_run(bed);
+    client_subscribe(bed, &b, "$share/g/t/#", (struct wants){.qos = 1});
+    client_expect_nothing(&b);
+    bed_close(bed);
+}
+
+const char *__asan_default_options(void);
+
+/* A crash leaves the memory of requests under way behind. */
+const char *__asan_default_options(void)
+{
+    return "detect_leaks=0";
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(members_take_turns),
+        cmocka_unit_test(others_take_what_was_not_acknowledged),
+        cmocka_unit_test(qos2_stays_with_its_member),
+        cmocka_unit_test(groups_are_durable),
+        cmocka_unit_test(an_expired_member_leaves_its_messages),
+        cmocka_unit_test(member_and_subscriber_at_once),
+        cmocka_unit_test(groups_end_and_begin),
+        cmocka_unit_test(no_retained_messages),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
