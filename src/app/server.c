@@ -1,9 +1,9 @@
 #include "app/server_priv.h"
 
 #include "app/notify.h"
-#include "app/trial_store.h"
 #include "base/mem.h"
 #include "io/file.h"
+#include "store/mem/mem.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -70,11 +70,13 @@ static int make_data_dir(struct server *server, struct errmsg *reterr)
 static int open_store(struct server *server, struct errmsg *reterr)
 {
     if (strcmp(server->config.store, "mem") == 0) {
-        const int err = trial_store_open(server->loop, &server->store, &server->meta);
+        const int err = mem_store_open(&server->store, &server->meta);
         if (err < 0) {
             errmsg_wrap(reterr, "could not open the engine mem: %s", err_text(err));
+            return err;
         }
-        return err;
+        mem_store_attach(server->store, server->loop);
+        return 0;
     }
     struct local_config local;
     mapping_local(&server->config, &local);
