@@ -3,16 +3,18 @@
 #include "base/strbuf.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
-#define HELP_MAX (256u * 1024)
+#define HELP_MAX  (256u * 1024)
+#define CLI_ADMIN "TIDEMQ_ADMIN" /* the other commands' own: where a server is */
 
 static void warn_unknown(void *data, const char *variable)
 {
     (void)data;
-    size_t size = 0;
-    while (variable[size] != '=' && variable[size] != '\0') {
-        size++;
+    const size_t size = strcspn(variable, "=");
+    if (size == strlen(CLI_ADMIN) && memcmp(variable, CLI_ADMIN, size) == 0) {
+        return;
     }
     (void)fprintf(stderr,
                   "tidemq: warning: the environment variable %.*s is no configuration key\n",

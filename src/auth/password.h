@@ -23,8 +23,8 @@ MUST_CHECK int password_new(const struct password_config *config,
                             struct authenticator **ret_authenticator, struct errmsg *reterr);
 
 /* Adds the user or replaces the user's hash; the other lines stay as they are. Makes the file (mode
- * 0600) when it does not exist; it is replaced atomically. Blocks for some ten milliseconds.
- * Returns 0, ERR_INVALID (the name is empty, too long, begins with '#', has a ':' or a control
- * character), or as file_write_whole. Thread: any. */
+ * 0600) when it does not exist; it is replaced atomically and keeps its mode and owner. Blocks for
+ * some ten milliseconds. Returns 0, ERR_INVALID (the name is empty, too long, begins with '#', has
+ * a ':' or a control character), or as file_write_whole. Thread: any. */
 MUST_CHECK int password_file_set(const char *path, const char *user, struct slice password,
                                  struct errmsg *reterr);

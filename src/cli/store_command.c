@@ -25,8 +25,6 @@ static int report(int err, const struct errmsg *why, json_t *lines)
         if (code != EXIT_OK) {
             return code;
         }
-    } else if (sound) {
-        (void)printf("the store is sound\n");
     }
     if (!sound) {
         (void)fprintf(stderr, "tidemq: %s\n", why->text[0] != '\0' ? why->text : err_text(err));

@@ -246,12 +246,29 @@ static int sync_parent(int dir_fd, const char *name)
     return err;
 }
 
-static int write_synced(int dir_fd, const char *name, const void *bytes, size_t size, mode_t mode)
+/* Gives fd the owner and mode of the file that it will replace, when there is one. */
+static int copy_owner(int fd, int dir_fd, const char *name)
+{
+    struct stat old, own;
+    if (fstatat(dir_fd, name, &old, 0) < 0)
+        return errno == ENOENT ? 0 : -errno;
+    if (fstat(fd, &own) < 0)
+        return -errno;
+    if ((old.st_uid != own.st_uid || old.st_gid != own.st_gid) &&
+        fchown(fd, old.st_uid, old.st_gid) < 0)
+        return -errno;
+    return fchmod(fd, old.st_mode & 07777) < 0 ? -errno : 0;
+}
+
+static int write_synced(int dir_fd, const char *name, const char *replaced, const void *bytes,
+                        size_t size, mode_t mode)
 {
     const int fd = file_openat(dir_fd, name, O_WRONLY | O_CREAT | O_TRUNC, mode);
     if (fd < 0)
         return fd;
-    int err = file_pwrite_all(fd, bytes, size, 0);
+    int err = copy_owner(fd, dir_fd, replaced);
+    if (err == 0)
+        err = file_pwrite_all(fd, bytes, size, 0);
     if (err == 0)
         err = file_fdatasync(fd);
     if (close(fd) < 0 && err == 0)
@@ -265,7 +282,7 @@ int file_write_whole(int dir_fd, const char *name, const void *bytes, size_t siz
     const int name_size = snprintf(temporary, sizeof temporary, "%s.tmp", name);
     if (name_size < 0 || (size_t)name_size >= sizeof temporary)
         return -ENAMETOOLONG;
-    int err = write_synced(dir_fd, temporary, bytes, size, mode);
+    int err = write_synced(dir_fd, temporary, name, bytes, size, mode);
     if (err == 0)
         err = file_renameat(dir_fd, temporary, name);
     if (err < 0) {

@@ -27,7 +27,8 @@ MUST_CHECK int file_mkdirat(int dir_fd, const char *name, mode_t mode); /* 0 als
  * size_max. */
 MUST_CHECK int file_read_whole(int dir_fd, const char *name, size_t size_max, char **ret_bytes,
                                size_t *ret_size);
-/* Writes name atomically: temporary file, fdatasync, rename, fsync of the directory. */
+/* Writes name atomically: temporary file, fdatasync, rename, fsync of the directory. A file that is
+ * there keeps its mode and owner, or nothing is written; `mode` is for a new one. */
 MUST_CHECK int file_write_whole(int dir_fd, const char *name, const void *bytes, size_t size,
                                 mode_t mode);
 

@@ -216,6 +216,20 @@ static void whole_files_are_replaced(void **state)
     assert_int_equal(file_unlinkat(dir_of(state), "b"), 0);
 }
 
+static void a_replaced_file_keeps_mode_and_owner(void **state)
+{
+    struct stat stat;
+    const gid_t group = geteuid() == 0 ? 1 : getegid(); /* another one where that is allowed */
+    assert_int_equal(file_write_whole(dir_of(state), "a", "one", 3, 0600), 0);
+    assert_int_equal(fchownat(dir_of(state), "a", geteuid(), group, 0), 0);
+    assert_int_equal(fchmodat(dir_of(state), "a", 0640, 0), 0);
+    assert_int_equal(file_write_whole(dir_of(state), "a", "two", 3, 0600), 0);
+    assert_int_equal(fstatat(dir_of(state), "a", &stat, 0), 0);
+    assert_int_equal(stat.st_mode & 07777, 0640);
+    assert_int_equal(stat.st_gid, group);
+    assert_int_equal(file_unlinkat(dir_of(state), "a"), 0);
+}
+
 static void empty_file_and_subfolder(void **state)
 {
     char *bytes = NULL;
@@ -365,6 +379,7 @@ int main(void)
         TEST(error_after_a_short_write_is_told),
         TEST(directories_may_exist_already),
         TEST(whole_files_are_replaced),
+        TEST(a_replaced_file_keeps_mode_and_owner),
         TEST(empty_file_and_subfolder),
         TEST(overlong_name_is_refused),
         TEST(failed_replacement_keeps_the_old_text),

@@ -244,7 +244,8 @@ def test_cli_store_check(make_server, new_client):
     sound = check("--json")
     assert sound.returncode == 0, sound
     json.loads(sound.stdout)
-    assert check().returncode == 0
+    people = check()
+    assert people.returncode == 0 and len(re.findall("sound", people.stdout)) == 1, people
     segment = next(path for path in sorted(server.data_dir.rglob("*")) if path.is_file()
                    and b"payload 10" in path.read_bytes())
     data = bytearray(segment.read_bytes())

@@ -60,6 +60,9 @@ def test_mistakes_in_arguments_and_environment(tmp_path):
     assert run.returncode == 2 and "TIDEMQ_RETENTION_TIME" in run.stderr
     run = run_serve("--check", env={"TIDEMQ_NO_SUCH_KEY": "1"})
     assert "TIDEMQ_NO_SUCH_KEY" in run.stderr
+    run = run_serve("--check", env={"TIDEMQ_ADMIN": "http://127.0.0.1:18080", "TIDEMQ_ADMI": "x"})
+    assert "TIDEMQ_ADMI is" in run.stderr, "only the other commands' own variable is known"
+    assert "TIDEMQ_ADMIN is" not in run.stderr
     run = run_serve("--config", tmp_path / "missing.yaml", "--check")
     assert run.returncode == 2 and "missing.yaml" in run.stderr and "No such file" in run.stderr
 

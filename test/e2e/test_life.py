@@ -2,13 +2,14 @@
 
 import json
 import re
+import resource
 import shlex
 import signal
 import socket
 import subprocess
 
 import pytest
-from tidemq import ROOT, Notifications, clean_environment, wait_until
+from tidemq import BINARY, ROOT, Notifications, Server, clean_environment, wait_until
 
 
 def test_banner(server):
@@ -166,3 +167,26 @@ def test_make_run_configuration(make_server, new_client):
     client.subscribe("anything", 1)
     client.publish("anything", b"x", 1)
     assert client.take().payload == b"x"
+
+
+def test_a_failed_log_is_told_once(tmp_path, new_client):
+    """One line says that the log takes no writes and why, one that it takes them again."""
+    patient = tmp_path / "patient"  # a write beyond the limit below is an error, not a signal
+    patient.write_text(f"#!/bin/sh\ntrap '' XFSZ\nexec {shlex.quote(str(BINARY))} \"$@\"\n")
+    patient.chmod(0o755)
+    server = Server(tmp_path, binary=patient).start()
+    try:
+        client = new_client(to=server)
+        for _ in range(4):
+            client.publish("a", b"x" * 500_000, 1)
+        pid = server.process.pid
+        before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+        client.publish("a", b"x", 1)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+        wait_until(lambda: client.publish("a", b"x", 1) < 0x80)
+        failures = server.log.count("could not write the log")
+        assert failures >= 1
+        assert server.log.count("the log takes no writes") == failures
+        assert server.log.count("takes writes again") == failures
+    finally:
+        server.kill()

@@ -29,8 +29,6 @@ static void tell_writable(struct local *local)
     if (writable == local->told_writable || local->closing)
         return;
     local->told_writable = writable;
-    log_write(local->log, writable ? LOG_INFO : LOG_ERROR, "store", "%s",
-              writable ? "the log takes writes again" : local->reason);
     metric_set(&local->metrics->store_writable, writable);
     if (local->watcher.on_writable)
         local->watcher.on_writable(local->watcher.data, writable, writable ? "" : local->reason);
