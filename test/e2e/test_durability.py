@@ -212,10 +212,11 @@ def test_retention_by_bytes(make_server, new_client):
     found = [int(away.take().payload[:5])]
     while found[-1] != 599:
         found.append(int(away.take().payload[:5]))
-    assert found == list(range(found[0], 600)) and found[0] > 300
-    row = server.cli_json("client", "show", "away")
-    assert row["trimmed"] == found[0]
-    assert server.metrics()["tidemq_messages_trimmed_total"] >= found[0]
+    # The log may go on shrinking while the session reads: what it missed is counted, whatever it is.
+    assert found == sorted(set(found)) and found[0] > 300
+    missed = 600 - len(found)
+    assert server.cli_json("client", "show", "away")["trimmed"] == missed
+    assert server.metrics()["tidemq_messages_trimmed_total"] == missed
 
 
 def test_second_server_on_the_same_data(make_server):

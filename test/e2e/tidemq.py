@@ -20,7 +20,7 @@ import urllib.error
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BINARY = pathlib.Path(os.environ.get("TIDEMQ_BIN", ROOT / "build" / "release" / "tidemq"))
+BINARY = pathlib.Path(os.environ.get("TIDEMQ_BIN", ROOT / "build" / "release" / "tidemq")).resolve()
 
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 60
