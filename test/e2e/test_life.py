@@ -190,3 +190,16 @@ def test_a_failed_log_is_told_once(tmp_path, new_client):
         assert server.log.count("takes writes again") == failures
     finally:
         server.kill()
+
+
+def test_a_flood_does_not_fill_the_log(make_server):
+    """500 connections that send nonsense leave few lines, and a sum of those left out."""
+    server = make_server(**{"log.level": "debug"})
+    for _ in range(500):
+        with socket.create_connection((server.host, server.port), timeout=20) as sock:
+            sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert sock.recv(100) == b""
+    assert server.metrics()["tidemq_protocol_errors_total"] >= 500
+    lines = server.log.splitlines()
+    assert 1 < len(lines) < 300, len(lines)
+    assert server.http("/readyz", token=False)[0] == 200
