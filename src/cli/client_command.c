@@ -4,29 +4,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-/* What the client commands share. */
-struct client_call {
-    struct api_options options;
-    struct api *api;
-    const char *client_id;
-    bool json, online, offline, delete_session;
-};
-
-/* Parses and connects. Returns true to go on, else with the exit code. */
-static bool begin(const struct arg_spec *spec, struct client_call *call, int argc,
-                  const char *const *argv, int *ret_exit)
-{
-    struct arg_words words;
-    const enum args_result result = args_parse(spec, argc, argv, &words);
-    *ret_exit = result == ARGS_HELP ? EXIT_OK : EXIT_USAGE;
-    if (result != ARGS_GO) {
-        return false;
-    }
-    call->client_id = words.count > 0 ? words.items[0] : NULL;
-    *ret_exit = EXIT_FAILED;
-    return api_open(&call->options, &call->api) == 0;
-}
-
 static const char *version_name(uint64_t version)
 {
     switch (version) {
@@ -63,11 +40,12 @@ static int print_clients(const json_t *rows)
 
 static int list(int argc, const char *const *argv)
 {
-    struct client_call call = {0};
+    struct call call = {0};
+    bool online = false, offline = false;
     const struct arg_option options[] = {
         API_OPTIONS(call.options),
-        {"--online", NULL, "Only clients that are connected.", .on = &call.online},
-        {"--offline", NULL, "Only sessions whose client is away.", .on = &call.offline},
+        {"--online", NULL, "Only clients that are connected.", .on = &online},
+        {"--offline", NULL, "Only sessions whose client is away.", .on = &offline},
         {"--json", NULL, "Print JSON.", .on = &call.json},
     };
     const struct arg_spec spec = {
@@ -76,18 +54,17 @@ static int list(int argc, const char *const *argv)
         .options = options,
         .option_count = ARRAY_COUNT(options),
     };
-    int code;
     json_t *rows;
-    if (!begin(&spec, &call, argc, argv, &code)) {
-        return code;
+    if (!output_begin(&call, &spec, argc, argv)) {
+        return call.code;
     }
-    const char *one = call.online ? "&state=online" : "&state=offline";
-    if (api_list(call.api, "clients", call.online == call.offline ? "" : one, &rows) == 0) {
-        code = call.json ? output_json(rows) : print_clients(rows);
+    const char *one = online ? "&state=online" : "&state=offline";
+    if (api_list(call.api, "clients", online == offline ? "" : one, &rows) == 0) {
+        call.code = call.json ? output_json(rows) : print_clients(rows);
         json_decref(rows);
     }
     (void)api_close(call.api);
-    return code;
+    return call.code;
 }
 
 static void add_client(struct table *table, const json_t *row)
@@ -146,39 +123,23 @@ static int print_client(const json_t *row)
 
 static int show(int argc, const char *const *argv)
 {
-    struct client_call call = {0};
-    const struct arg_option options[] = {
-        API_OPTIONS(call.options),
-        {"--json", NULL, "Print JSON.", .on = &call.json},
-    };
-    const struct arg_spec spec = {
+    static const struct show page = {
         .usage = "tidemq client show CLIENT-ID",
         .about = "Shows one client with its subscriptions.",
-        .options = options,
-        .option_count = ARRAY_COUNT(options),
-        .words_min = 1,
-        .words_max = 1,
+        .path = "/v1/clients/",
+        .print = print_client,
     };
-    int code;
-    json_t *row;
-    if (!begin(&spec, &call, argc, argv, &code)) {
-        return code;
-    }
-    if (api_get(call.api, "/v1/clients/", call.client_id, &row) == 0) {
-        code = call.json ? output_json(row) : print_client(row);
-        json_decref(row);
-    }
-    (void)api_close(call.api);
-    return code;
+    return output_show(&page, argc, argv);
 }
 
 static int kick(int argc, const char *const *argv)
 {
-    struct client_call call = {0};
+    struct call call = {0};
+    bool delete_session = false;
     const struct arg_option options[] = {
         API_OPTIONS(call.options),
         {"--delete-session", NULL, "Delete its session and what waits for it too.",
-         .on = &call.delete_session},
+         .on = &delete_session},
         {"--json", NULL, "Print JSON.", .on = &call.json},
     };
     const struct arg_spec spec = {
@@ -189,25 +150,24 @@ static int kick(int argc, const char *const *argv)
         .words_min = 1,
         .words_max = 1,
     };
-    int code;
     json_t *response;
-    if (!begin(&spec, &call, argc, argv, &code)) {
-        return code;
+    if (!output_begin(&call, &spec, argc, argv)) {
+        return call.code;
     }
     json_t *params =
-        json_pack("{s:s,s:b}", "ClientId", call.client_id, "DeleteSession", call.delete_session);
+        json_pack("{s:s,s:b}", "ClientId", call.words.items[0], "DeleteSession", delete_session);
     if (api_action(call.api, "KickOutClient", params, &response) == 0) {
-        code = EXIT_OK;
+        call.code = EXIT_OK;
         if (call.json) {
-            code = output_json(response);
+            call.code = output_json(response);
         } else {
-            (void)printf("client '%s' disconnected%s\n", call.client_id,
-                         call.delete_session ? ", its session deleted" : "");
+            (void)printf("client '%s' disconnected%s\n", call.words.items[0],
+                         delete_session ? ", its session deleted" : "");
         }
         json_decref(response);
     }
     (void)api_close(call.api);
-    return code;
+    return call.code;
 }
 
 int client_command(int argc, const char *const *argv)

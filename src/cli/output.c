@@ -48,6 +48,45 @@ int output_table(struct table *table)
     return finish(err);
 }
 
+bool output_begin(struct call *call, const struct arg_spec *spec, int argc, const char *const *argv)
+{
+    const enum args_result result = args_parse(spec, argc, argv, &call->words);
+    if (result != ARGS_GO) {
+        call->code = result == ARGS_HELP ? EXIT_OK : EXIT_USAGE;
+        return false;
+    }
+    call->code = EXIT_FAILED;
+    return api_open(&call->options, &call->api) == 0;
+}
+
+int output_show(const struct show *show, int argc, const char *const *argv)
+{
+    struct call call = {0};
+    const struct arg_option options[] = {
+        API_OPTIONS(call.options),
+        {"--json", NULL, "Print JSON.", .on = &call.json},
+    };
+    const size_t word_count = show->path[strlen(show->path) - 1] == '/';
+    const struct arg_spec spec = {
+        .usage = show->usage,
+        .about = show->about,
+        .options = options,
+        .option_count = ARRAY_COUNT(options),
+        .words_min = word_count,
+        .words_max = word_count,
+    };
+    json_t *page;
+    if (!output_begin(&call, &spec, argc, argv)) {
+        return call.code;
+    }
+    if (api_get(call.api, show->path, word_count > 0 ? call.words.items[0] : NULL, &page) == 0) {
+        call.code = call.json ? output_json(page) : show->print(page);
+        json_decref(page);
+    }
+    (void)api_close(call.api);
+    return call.code;
+}
+
 void output_add_field(struct table *table, const json_t *object, const char *name)
 {
     const json_t *value = json_object_get(object, name);

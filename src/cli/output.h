@@ -1,4 +1,4 @@
-/* What the commands share around their answers: JSON on stdout, fields of JSON, sub-commands. */
+/* What the commands share: asking a server, answers as JSON or tables, sub-commands. */
 #pragma once
 
 #include "cli/api.h"
@@ -14,6 +14,29 @@ struct subcommand {
 /* Runs the one that argv[0] names; prints them all for --help. Returns an exit code. */
 int output_dispatch(const char *command, const struct subcommand *subcommands, size_t count,
                     int argc, const char *const *argv);
+
+/* What every command that asks a server shares: give options to args_parse by API_OPTIONS(options),
+ * then begin. */
+struct call {
+    struct api_options options;
+    struct arg_words words;
+    struct api *api;
+    bool json; /* for the command's option */
+    int code;  /* to exit with */
+};
+
+/* Parses and connects. Returns true to go on (and to api_close in the end), else false with the
+ * exit code in call->code. */
+MUST_CHECK bool output_begin(struct call *call, const struct arg_spec *spec, int argc,
+                             const char *const *argv);
+
+/* A command that shows one page of the server, to people or as JSON. */
+struct show {
+    const char *usage, *about;
+    const char *path; /* "/v1/status"; one word is taken and added to it when it ends in '/' */
+    int (*print)(const json_t *page); /* for people; returns an exit code */
+};
+int output_show(const struct show *show, int argc, const char *const *argv);
 
 /* Prints indented JSON; returns an exit code. */
 int output_json(const json_t *value);

@@ -57,33 +57,11 @@ static int print_status(const json_t *row)
 
 int status_command(int argc, const char *const *argv)
 {
-    bool json = false;
-    struct api_options api_options = {0};
-    const struct arg_option options[] = {
-        API_OPTIONS(api_options),
-        {"--json", NULL, "Print JSON.", .on = &json},
-    };
-    const struct arg_spec spec = {
+    static const struct show status = {
         .usage = "tidemq status",
         .about = "Shows how a running server does.",
-        .options = options,
-        .option_count = ARRAY_COUNT(options),
+        .path = "/v1/status",
+        .print = print_status,
     };
-    struct arg_words words;
-    const enum args_result result = args_parse(&spec, argc, argv, &words);
-    if (result != ARGS_GO) {
-        return result == ARGS_HELP ? EXIT_OK : EXIT_USAGE;
-    }
-    struct api *api;
-    json_t *row;
-    int code = EXIT_FAILED;
-    if (api_open(&api_options, &api) < 0) {
-        return code;
-    }
-    if (api_get(api, "/v1/status", NULL, &row) == 0) {
-        code = json ? output_json(row) : print_status(row);
-        json_decref(row);
-    }
-    (void)api_close(api);
-    return code;
+    return output_show(&status, argc, argv);
 }

@@ -83,35 +83,13 @@ static int print_stats(const json_t *row)
 
 static int stats(int argc, const char *const *argv)
 {
-    bool json = false;
-    struct api_options api_options = {0};
-    const struct arg_option options[] = {
-        API_OPTIONS(api_options),
-        {"--json", NULL, "Print JSON.", .on = &json},
-    };
-    const struct arg_spec spec = {
+    static const struct show store = {
         .usage = "tidemq store stats",
         .about = "Shows what the storage engine of a running server holds.",
-        .options = options,
-        .option_count = ARRAY_COUNT(options),
+        .path = "/v1/store",
+        .print = print_stats,
     };
-    struct arg_words words;
-    const enum args_result result = args_parse(&spec, argc, argv, &words);
-    if (result != ARGS_GO) {
-        return result == ARGS_HELP ? EXIT_OK : EXIT_USAGE;
-    }
-    struct api *api;
-    json_t *row;
-    int code = EXIT_FAILED;
-    if (api_open(&api_options, &api) < 0) {
-        return code;
-    }
-    if (api_get(api, "/v1/store", NULL, &row) == 0) {
-        code = json ? output_json(row) : print_stats(row);
-        json_decref(row);
-    }
-    (void)api_close(api);
-    return code;
+    return output_show(&store, argc, argv);
 }
 
 int store_command(int argc, const char *const *argv)

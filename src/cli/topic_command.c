@@ -3,35 +3,13 @@
 
 #include <stdio.h>
 
-/* What the topic commands share: options, the one name, a connection. */
-struct topic_call {
-    struct api_options options;
-    struct api *api;
-    const char *name, *remark;
-    bool json, force;
-};
-
-/* Parses and connects. Returns true to go on, else with the exit code. */
-static bool begin(const struct arg_spec *spec, struct topic_call *call, int argc,
-                  const char *const *argv, int *ret_exit)
-{
-    struct arg_words words;
-    const enum args_result result = args_parse(spec, argc, argv, &words);
-    *ret_exit = result == ARGS_HELP ? EXIT_OK : EXIT_USAGE;
-    if (result != ARGS_GO) {
-        return false;
-    }
-    call->name = words.count > 0 ? words.items[0] : NULL;
-    *ret_exit = EXIT_FAILED;
-    return api_open(&call->options, &call->api) == 0;
-}
-
 static int create(int argc, const char *const *argv)
 {
-    struct topic_call call = {.remark = ""};
+    struct call call = {0};
+    const char *remark = "";
     const struct arg_option options[] = {
         API_OPTIONS(call.options),
-        {"--remark", "TEXT", "A note kept with the topic.", .value = &call.remark},
+        {"--remark", "TEXT", "A note kept with the topic.", .value = &remark},
         {"--json", NULL, "Print JSON.", .on = &call.json},
     };
     const struct arg_spec spec = {
@@ -42,23 +20,22 @@ static int create(int argc, const char *const *argv)
         .words_min = 1,
         .words_max = 1,
     };
-    int code;
-    if (!begin(&spec, &call, argc, argv, &code)) {
-        return code;
+    if (!output_begin(&call, &spec, argc, argv)) {
+        return call.code;
     }
     json_t *response;
-    json_t *params = json_pack("{s:s,s:s}", "Topic", call.name, "Remark", call.remark);
+    json_t *params = json_pack("{s:s,s:s}", "Topic", call.words.items[0], "Remark", remark);
     if (api_action(call.api, "CreateTopic", params, &response) == 0) {
-        code = EXIT_OK;
+        call.code = EXIT_OK;
         if (call.json) {
-            code = output_json(response);
+            call.code = output_json(response);
         } else {
-            (void)printf("topic '%s' created\n", call.name);
+            (void)printf("topic '%s' created\n", call.words.items[0]);
         }
         json_decref(response);
     }
     (void)api_close(call.api);
-    return code;
+    return call.code;
 }
 
 static int print_topics(const json_t *rows)
@@ -81,7 +58,7 @@ static int print_topics(const json_t *rows)
 
 static int list(int argc, const char *const *argv)
 {
-    struct topic_call call = {0};
+    struct call call = {0};
     const struct arg_option options[] = {
         API_OPTIONS(call.options),
         {"--json", NULL, "Print JSON.", .on = &call.json},
@@ -92,17 +69,16 @@ static int list(int argc, const char *const *argv)
         .options = options,
         .option_count = ARRAY_COUNT(options),
     };
-    int code;
     json_t *rows;
-    if (!begin(&spec, &call, argc, argv, &code)) {
-        return code;
+    if (!output_begin(&call, &spec, argc, argv)) {
+        return call.code;
     }
     if (api_list(call.api, "topics", "", &rows) == 0) {
-        code = call.json ? output_json(rows) : print_topics(rows);
+        call.code = call.json ? output_json(rows) : print_topics(rows);
         json_decref(rows);
     }
     (void)api_close(call.api);
-    return code;
+    return call.code;
 }
 
 static int print_topic(const json_t *row)
@@ -122,38 +98,22 @@ static int print_topic(const json_t *row)
 
 static int show(int argc, const char *const *argv)
 {
-    struct topic_call call = {0};
-    const struct arg_option options[] = {
-        API_OPTIONS(call.options),
-        {"--json", NULL, "Print JSON.", .on = &call.json},
-    };
-    const struct arg_spec spec = {
+    static const struct show page = {
         .usage = "tidemq topic show NAME",
         .about = "Shows one first-level topic.",
-        .options = options,
-        .option_count = ARRAY_COUNT(options),
-        .words_min = 1,
-        .words_max = 1,
+        .path = "/v1/topics/",
+        .print = print_topic,
     };
-    int code;
-    json_t *row;
-    if (!begin(&spec, &call, argc, argv, &code)) {
-        return code;
-    }
-    if (api_get(call.api, "/v1/topics/", call.name, &row) == 0) {
-        code = call.json ? output_json(row) : print_topic(row);
-        json_decref(row);
-    }
-    (void)api_close(call.api);
-    return code;
+    return output_show(&page, argc, argv);
 }
 
 static int delete (int argc, const char *const *argv)
 {
-    struct topic_call call = {0};
+    struct call call = {0};
+    bool force = false;
     const struct arg_option options[] = {
         API_OPTIONS(call.options),
-        {"--force", NULL, "Delete it although clients subscribe to it.", .on = &call.force},
+        {"--force", NULL, "Delete it although clients subscribe to it.", .on = &force},
         {"--json", NULL, "Print JSON.", .on = &call.json},
     };
     const struct arg_spec spec = {
@@ -164,23 +124,22 @@ static int delete (int argc, const char *const *argv)
         .words_min = 1,
         .words_max = 1,
     };
-    int code;
     json_t *response;
-    if (!begin(&spec, &call, argc, argv, &code)) {
-        return code;
+    if (!output_begin(&call, &spec, argc, argv)) {
+        return call.code;
     }
-    json_t *params = json_pack("{s:s,s:b}", "Topic", call.name, "Force", call.force);
+    json_t *params = json_pack("{s:s,s:b}", "Topic", call.words.items[0], "Force", force);
     if (api_action(call.api, "DeleteTopic", params, &response) == 0) {
-        code = EXIT_OK;
+        call.code = EXIT_OK;
         if (call.json) {
-            code = output_json(response);
+            call.code = output_json(response);
         } else {
-            (void)printf("topic '%s' deleted\n", call.name);
+            (void)printf("topic '%s' deleted\n", call.words.items[0]);
         }
         json_decref(response);
     }
     (void)api_close(call.api);
-    return code;
+    return call.code;
 }
 
 int topic_command(int argc, const char *const *argv)
