@@ -88,7 +88,8 @@ def suites(is_long):
     many = 10800 if is_long else 900
     other_engine = pytest("e2e-mem", e2e, workers=2, env={"TIDEMQ_TEST_STORE": "mem"})
     return [
-        Suite("style", [python, "tools/check_style.py", BUILD / "asan", "--jobs", "2"], ("asan",)),
+        Suite("style", [python, "tools/check_style.py", BUILD / "asan", "--jobs", "2"], ("asan",),
+              timeout_s=1500),
         pytest("e2e", e2e, workers=2),
         pytest("e2e-asan", e2e, builds=("asan",), workers=2, env=asan, timeout_s=many),
         pytest("clients", ROOT / "test" / "clients", timeout_s=1200, each_s=900),
