@@ -1,4 +1,6 @@
 /* kill -9 after each single append of a conversation, with and without what was written lazily. */
+#include "store/mem/mem.h"
+
 #include "broker/testbed.h"
 
 static struct client a, b, c;
@@ -73,7 +75,7 @@ static void subscriber_reads(void)
             world.awaiting[pid] = 0;
             link_ack(&b.link, PACKET_PUBCOMP, pid, 0);
         } else {
-            const int i = atoi(event->payload);
+            const int i = payload_number(event);
             if (event->qos == 2 && world.awaiting[pid])
                 assert_int_equal(world.awaiting[pid], i + 1);
             else

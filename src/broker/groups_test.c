@@ -1,4 +1,6 @@
 /* Shared subscriptions over the model engine. */
+#include "store/mem/mem.h"
+
 #include "broker/testbed.h"
 
 static struct client a, b, c, d;
@@ -21,7 +23,7 @@ static unsigned take_numbers(struct bed *bed, struct client *client)
     for (struct event *event; (event = client_next(client));) {
         if (event->type != PACKET_PUBLISH)
             continue;
-        const unsigned bit = 1u << atoi(event->payload);
+        const unsigned bit = 1u << payload_number(event);
         assert_false(bits & bit);
         bits |= bit;
         if (event->qos == 1)

@@ -13,6 +13,8 @@
  *  - a session that was acknowledged to exist is there on return.
  * A failing run prints its seed; TIDEMQ_SIM_SEED and TIDEMQ_SIM_STEPS replay it.
  */
+#include "store/mem/mem.h"
+
 #include "broker/testbed.h"
 
 #include "mqtt/topic.h"
@@ -121,7 +123,7 @@ static bool matches(int filter, int topic)
 static int p2p_target(int topic)
 {
     const char *p2p = strstr(topics[topic], "/p2p/c");
-    return p2p ? atoi(p2p + strlen("/p2p/c")) : -1;
+    return p2p ? p2p[strlen("/p2p/c")] - '0' : -1;
 }
 
 /* --- the client's protocol ---------------------------------------------------------------------
@@ -258,7 +260,7 @@ static void on_first(struct model_client *client, const struct event *event, uin
 
 static void on_publish(struct model_client *client, const struct event *event)
 {
-    const uint32_t number = (uint32_t)atoi(event->payload);
+    const uint32_t number = (uint32_t)payload_number(event);
     CHECK(number < sim.next_number, "%s: unknown message %s", client->wire.id, event->payload);
     const struct model_message *message = &sim.messages[number];
     CHECK(strcmp(event->topic, topics[message->topic]) == 0, "message %u has another topic",

@@ -3,14 +3,13 @@
  * A fake client records every packet it is sent. bed_run lets everything happen that is due; the
  * engine completes nothing before that. bed_crash kills the server as kill -9 would: clients lose
  * their connections, the core is gone, and a new one recovers from what was durable. For unit tests
- * only: one test executable includes it once.
+ * only: one test executable includes it once, after store/mem/mem.h.
  */
 #pragma once
 
 #include "base/mem.h"
 #include "base/unit.h"
 #include "broker/core_priv.h"
-#include "store/mem/mem.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -487,6 +486,12 @@ static inline void client_unsubscribe_begin(struct bed *bed, struct client *clie
 
 /* --- what tests look at ------------------------------------------------------------------------
  */
+
+/* The number that a payload begins with. */
+static inline int payload_number(const struct event *event)
+{
+    return (int)strtol(event->payload, NULL, 10);
+}
 
 /* The next event, or NULL when all have been looked at. */
 static inline struct event *client_next(struct client *client)
