@@ -37,6 +37,8 @@ void inflight_hand_over(struct cursor *cursor, struct session *session)
         struct inflight *inflight = CONTAINER_OF(it, struct inflight, cursor_node);
         if (inflight->session != session)
             continue;
+        if (inflight->qos == 2 && inflight->group)
+            continue; /* the group's cursor must pass over it */
         inflight_close(inflight);
         inflight->group = NULL;
         if (inflight->qos == 2)

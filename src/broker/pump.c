@@ -52,12 +52,6 @@ static bool resend_one(struct session *session, struct inflight *inflight)
                                 NULL);
         return true;
     }
-    if (inflight->state == INFLIGHT_STORING) {
-        inflight->unsent = false;
-        if (inflight->writes == 0)
-            inflight_write(inflight);
-        return true;
-    }
     return inflight->state == INFLIGHT_RELEASING; /* PUBREL goes out when it is durable */
 }
 
@@ -69,6 +63,11 @@ static void pump_resend(struct session *session)
             return;
         }
         struct inflight *inflight = CONTAINER_OF(session->resend, struct inflight, node);
+        if (inflight->state == INFLIGHT_STORING) {
+            if (inflight->writes == 0)
+                inflight_write(inflight);
+            return; /* it goes out first, when it is durable */
+        }
         if (resend_one(session, inflight)) {
             session->resend = inflight->node.next;
             continue;

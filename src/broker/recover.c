@@ -322,16 +322,14 @@ static int recover_inbound(void *data, struct slice key, struct slice value)
     return 0;
 }
 
-/* The cursor an outbound row belongs to, and its group when it is a shared one's. A subscription
- * removed meanwhile leaves neither: the delivery is finished all the same. */
+/* The cursor an outbound row belongs to, and its group when it is a shared one's. A
+ * subscription removed meanwhile leaves neither: the delivery is finished all the same. */
 static struct cursor *outbound_cursor(struct session *session, const struct row_open *open,
                                       struct group **ret_group)
 {
     struct cursor_owner found;
     *ret_group = NULL;
     if (!cursor_find(session->broker, open->owner, open->queue_id, &found))
-        return NULL;
-    if (found.group && !sub_find(session, found.group->filter, found.group))
         return NULL;
     *ret_group = found.group;
     return found.cursor;

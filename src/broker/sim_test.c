@@ -322,8 +322,8 @@ static void on_asked(struct model_client *client, const struct event *event)
         return;
     struct model_sub *sub = &client->subs[client->asked_filter];
     client->asked_filter = -1;
-    if (event->reason >= 0x80)
-        return;
+    if (event->reason >= 0x80 || event->reason == REASON_NO_SUBSCRIPTION)
+        return; /* nothing was written */
     session_synced(client);
     if (event->type == PACKET_SUBACK) {
         CHECK(event->reason == client->asked_qos, "granted another QoS");

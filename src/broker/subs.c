@@ -159,8 +159,11 @@ void sub_free(struct sub *sub)
 void sub_remove(struct sub *sub)
 {
     struct session *session = sub->session;
-    if (sub->group)
+    if (sub->group) {
         inflight_hand_over(&sub->group->cursor, session);
+        if (sub->group->cursor.durable) /* what it had is not the group's any more */
+            row_put_cursor(&session->broker->txn, &sub->group->cursor);
+    }
     if (session->durable)
         row_delete_sub(&session->broker->txn, sub);
     sub_read_stop(sub);
