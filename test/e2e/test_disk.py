@@ -4,23 +4,15 @@ Faults come from the recorder of test/powerfail, which lets the n-th call on the
 all later ones, fail.
 """
 
-import re
-import subprocess
 import sys
 
 import pytest
-from tidemq import BINARY, ROOT, wait_until
+from tidemq import ROOT, sanitizers, wait_until
 
 sys.path.insert(0, str(ROOT / "test" / "powerfail"))
 import powerfail  # noqa: E402
 
 FAULTS = ["fdatasync:60+:EIO", "any-write:150+:ENOSPC", "any-write:150+:EIO"]
-
-
-def sanitizers():
-    """The runtime of gcc's sanitizers that the server is linked with: it must be preloaded first."""
-    linked = subprocess.run(["ldd", str(BINARY)], capture_output=True, text=True, check=True).stdout
-    return re.findall(r"=> (\S*/lib(?:a|ub|t)san\.\S*)", linked)
 
 
 @pytest.fixture(name="failing_server")

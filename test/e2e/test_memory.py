@@ -1,7 +1,10 @@
 """Memory: what absent and slow subscribers cost."""
 
+import select
 import socket
 import struct
+
+from tidemq import sanitizers
 
 MIB = 1 << 20
 SESSIONS = 1000
@@ -83,5 +86,35 @@ def test_slow_subscribers_cost_a_cursor(make_server):
     publish_many(server, "m/a", MESSAGES, 1024)
     grown = server.rss() - before
     assert grown <= 64 * MIB, f"{grown / MIB:.1f} MiB"
+    for sock in stuck:
+        sock.close()
+
+
+def test_half_packets_stay_within_the_limit(make_server, new_client):
+    """Sixty clients that each hold back the end of a packet of 1 MiB: memory.limit bounds them
+    together, and a client that behaves is served."""
+    server = make_server(**{"memory.limit": "16MiB", "store.tail_bytes": "1MiB"})
+    before = server.rss()
+    stuck = []
+    for number in range(60):
+        sock = socket.create_connection((server.host, server.port), timeout=30)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+        sock.sendall(packet(0x10, text("MQTT") + b"\x04\x02\0\0" + text(f"half{number}")))
+        assert sock.recv(4, socket.MSG_WAITALL) == b"\x20\x02\0\0"
+        sock.setblocking(False)
+        half = memoryview(packet(0x30, text("m/a") + bytes(1_000_000)))[:-1]
+        try:
+            while half and select.select([], [sock], [], 0.2)[1]:
+                half = half[sock.send(half):]
+        except ConnectionError:
+            pass  # the server has had enough; before that it only reads no further
+        stuck.append(sock)
+    good = new_client(to=server)
+    good.subscribe("good", 1)
+    good.publish("good", b"x", 1)
+    assert good.take().payload == b"x"
+    assert server.metrics()["tidemq_memory_used"] <= 16 * MIB
+    grown = server.rss() - before
+    assert grown <= 48 * MIB or sanitizers(), f"{grown / MIB:.1f} MiB"
     for sock in stuck:
         sock.close()

@@ -62,6 +62,13 @@ def clean_environment(**extra):
     return {k: v for k, v in env.items() if v is not None}
 
 
+def sanitizers():
+    """The runtimes of gcc's sanitizers that the server is linked with. They must be preloaded before
+    any other library, and they keep freed memory, so that resident memory says little."""
+    linked = subprocess.run(["ldd", str(BINARY)], capture_output=True, text=True, check=True).stdout
+    return re.findall(r"=> (\S*/lib(?:a|ub|t)san\.\S*)", linked)
+
+
 class Notifications:
     """The socket of a service manager: what a server says about itself."""
 
