@@ -14,7 +14,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { IOV_COUNT_MAX = 64 };
+enum { IOV_COUNT_MAX = 64, PAGE_SIZE = 4096 };
 
 /* Lazy records may stay unsynced; not more of them than this. */
 #define UNSYNCED_MAX (UINT64_C(2) * 1024 * 1024)
@@ -150,9 +150,18 @@ static void seal_records(const struct clog *clog, const struct clog_range *range
     }
 }
 
+/* The page the records end in is written whole, zeros behind them: the kernel need not read from
+ * the disk what the file of a freed segment held there. */
+static struct iovec padding(uint64_t end_offset)
+{
+    static uint8_t zeros[PAGE_SIZE];
+    return (struct iovec){.iov_base = zeros,
+                          .iov_len = (PAGE_SIZE - end_offset % PAGE_SIZE) % PAGE_SIZE};
+}
+
 static int write_ranges(struct clog *clog, const struct clog_range *ranges, int count)
 {
-    struct iovec iov[IOV_COUNT_MAX];
+    struct iovec iov[IOV_COUNT_MAX + 1];
     uint64_t end = ranges[0].position;
     for (int i = 0; i < count; i++) {
         ASSERT(ranges[i].position == end);
@@ -161,8 +170,9 @@ static int write_ranges(struct clog *clog, const struct clog_range *ranges, int 
         end += ranges[i].size;
     }
     const uint64_t offset = segment_offset(clog->segment, ranges[0].position);
-    ASSERT(offset + (end - ranges[0].position) <= clog->segment->size);
-    const int err = file_pwritev_all(clog->segment->fd, iov, count, offset);
+    iov[count] = padding(segment_offset(clog->segment, end));
+    ASSERT(segment_offset(clog->segment, end) + iov[count].iov_len <= clog->segment->size);
+    const int err = file_pwritev_all(clog->segment->fd, iov, count + 1, offset);
     if (err < 0) {
         fail(clog, err, "write");
         return err;

@@ -150,10 +150,10 @@ int pool_fill(struct pool *pool)
     if (err < 0)
         return err;
     err = write_zeros(pool);
+    if (err == 0) /* little at a time, or the log's own syncs would wait behind all of it */
+        err = file_fdatasync(pool->fill_fd);
     if (err == 0 && pool->fill_at < pool->segment_size)
         return 1;
-    if (err == 0)
-        err = file_fdatasync(pool->fill_fd);
     end_fill(pool, err == 0);
     return err;
 }
