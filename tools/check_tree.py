@@ -90,7 +90,7 @@ def folder_of(path):
 
 
 def is_test(path):
-    return path.endswith(('_test.c', '_fuzz.c'))
+    return path.endswith(('_test.c', '_fuzz.c', '_fixture.h', '/testbed.h'))
 
 
 def may_include(path, target):

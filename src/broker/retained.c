@@ -151,6 +151,7 @@ struct retained_index *retained_new(void)
     return index;
 }
 
+/* NOLINTNEXTLINE(misc-no-recursion): a tree of at most DEPTH_MAX levels. */
 static void tree_free(struct node *node)
 {
     for (uint32_t i = 0; i < node->count; i++) {
@@ -585,6 +586,7 @@ struct census {
     uint32_t leaf_depth;
 };
 
+/* NOLINTNEXTLINE(misc-no-recursion): as tree_free. */
 static void check_tree(const struct node *node, uint32_t depth, struct census *census)
 {
     ASSERT(depth < DEPTH_MAX);

@@ -220,7 +220,7 @@ static void literal_remove(struct trie *trie, uint32_t tag, uint32_t node)
         return;
     }
     const uint32_t old_at = slot_of(&trie->old, tag, node);
-    ASSERT(old_at != SLOT_NONE);
+    ASSERT(old_at != SLOT_NONE && trie->old.slots);
     trie->old.slots[old_at].node = MOVED;
     trie->old.used--;
 }

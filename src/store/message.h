@@ -7,12 +7,12 @@
 
 enum message_flags {
     MESSAGE_RETAIN = 1, /* the publisher set RETAIN */
-    MESSAGE_COPY = 2,   /* re-appended before its segment is freed; `origin` is the first position */
+    MESSAGE_COPY = 2, /* re-appended before its segment is freed; `origin` is the first position */
 };
 
 /* Plain values and slices; who made the struct says what the slices lie in. */
 struct message {
-    struct slice topic;     /* the whole topic name */
+    struct slice topic; /* the whole topic name */
     struct slice payload;
     struct slice props;     /* MQTT 5 properties that subscribers get unaltered, encoded */
     struct slice client_id; /* of the publisher; empty when the server itself publishes */

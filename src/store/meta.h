@@ -15,8 +15,8 @@
 enum meta_kind {
     META_PUT = 1,
     META_DELETE = 2,
-    META_PUT_AT = 3, /* as META_PUT, but the record's log position (u64, little endian) is put in front
-                      * of the value: for rows that point at the message of the same append */
+    META_PUT_AT = 3, /* as META_PUT, but the record's log position (u64, little endian) is put in
+                      * front of the value: for rows that point at the message of the same append */
 };
 
 /* Slices borrowed for the submitting call; the engine copies them. */

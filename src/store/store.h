@@ -48,12 +48,13 @@ struct store_append {
     const struct meta_op *ops;
     uint16_t queue_count;
     uint16_t op_count;
-    uint8_t level;         /* enum store_level */
-    store_append_fn *done; /* may be NULL with STORE_LAZY: then the struct is not used after the submit */
+    uint8_t level; /* enum store_level */
+    store_append_fn
+        *done; /* may be NULL with STORE_LAZY: then the struct is not used after the submit */
 
     /* Results, valid inside done(0) only; slices lie in engine memory and name their buf. */
     struct message stored;
-    const uint64_t *seqs; /* the entry's number in each queue of queue_ids */
+    const uint64_t *seqs;      /* the entry's number in each queue of queue_ids */
     struct store_append *next; /* the engine's while pending */
     uint64_t engine_value;     /* the engine's while pending */
 };
@@ -94,10 +95,10 @@ struct store_watcher {
 };
 
 struct store_stats {
-    uint64_t log_bytes;      /* of live log, from the oldest record kept to the end */
-    uint64_t disk_bytes;     /* all files of the engine */
-    uint64_t head_position;  /* where the next record goes */
-    uint64_t first_position; /* oldest record kept */
+    uint64_t log_bytes;        /* of live log, from the oldest record kept to the end */
+    uint64_t disk_bytes;       /* all files of the engine */
+    uint64_t head_position;    /* where the next record goes */
+    uint64_t first_position;   /* oldest record kept */
     uint64_t applied_position; /* metadata checkpointed up to here */
     uint32_t segment_count, index_file_count;
     bool writable;

@@ -20,9 +20,9 @@ static void beyond_the_end_is_nothing(void **state)
 {
     struct engine *engine = *state;
     append_many(engine, 1, 5, "m", 0, 3);
-    static const uint64_t froms[] = {3, 4, UINT64_MAX};
-    for (size_t i = 0; i < ARRAY_COUNT(froms); i++) {
-        struct pull read = {.req = {.queue_id = 5, .from_seq = froms[i]}};
+    static const uint64_t starts[] = {3, 4, UINT64_MAX};
+    for (size_t i = 0; i < ARRAY_COUNT(starts); i++) {
+        struct pull read = {.req = {.queue_id = 5, .from_seq = starts[i]}};
         assert_int_equal(pull(engine, &read), 0);
         assert_int_equal(read.req.entry_count, 0);
         store_release(engine->store, &read.req);
