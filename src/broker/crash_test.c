@@ -11,6 +11,7 @@ static struct world {
     uint32_t budget; /* appends and reads the engine may complete before the kill */
     bool killed;     /* once is enough */
     bool lazy_survives;
+    bool at_once;         /* killed before the clients see what the last append had them sent */
     uint8_t pub_state[3]; /* of each publish: 0 to be sent, 1 waits, 2 released, 3 done */
     bool acknowledged[3];
     uint16_t got[3];          /* receptions by b that were no repetitions of a QoS 2 one */
@@ -95,8 +96,11 @@ static void turn(void)
         kill_server();
         return;
     }
-    if (mem_store_step(world.bed->store, 1) && !world.killed)
-        world.budget--;
+    if (mem_store_step(world.bed->store, 1) && !world.killed && --world.budget == 0 &&
+        world.at_once) {
+        kill_server();
+        return;
+    }
     timer_set_advance(world.bed->timers, world.bed->now_ms += 7);
     if (b.open && !world.b_greeted && !world.subscribed)
         client_subscribe_begin(world.bed, &b, "t/#", (struct wants){.qos = 2});
@@ -119,12 +123,13 @@ static void turn(void)
 }
 
 /* Returns false when the conversation ended before the kill came. */
-static bool converse(uint32_t budget, bool lazy_survives)
+static bool converse(uint32_t budget, bool lazy_survives, bool at_once)
 {
     memset(&world, 0, sizeof world);
     world.bed = bed_open();
     world.budget = budget;
     world.lazy_survives = lazy_survives;
+    world.at_once = at_once;
     connect_all();
     for (int turns = 0; turns < 600; turns++) {
         turn();
@@ -148,9 +153,9 @@ static bool converse(uint32_t budget, bool lazy_survives)
 static void killed_after_each_append(void **state)
 {
     (void)state;
-    for (int lazy = 0; lazy < 2; lazy++) {
+    for (int way = 0; way < 4; way++) {
         uint32_t budget = 0;
-        while (converse(budget, lazy))
+        while (converse(budget, way & 1, way & 2))
             budget++;
         assert_in_range(budget, 15, 200);
     }
@@ -181,6 +186,55 @@ static void answers_are_durable(void **state)
     bed_run(bed);
     client_connect(bed, &a, "a", durable);
     client_expect_nothing(&a);
+    bed_close(bed);
+}
+
+/* [MQTT5-4.3.3-12] PUBCOMP frees the packet ID for good: what comes with it next is a new message,
+ * even after a kill. */
+static void released_ids_stay_released(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_open();
+    client_connect(bed, &b, "b", durable);
+    client_subscribe(bed, &b, "t", (struct wants){.qos = 1});
+    client_connect(bed, &a, "a", durable);
+    client_publish(&a, "t", "first", (struct options){.qos = 2, .packet_id = 5});
+    bed_run(bed);
+    client_expect(&a, PACKET_PUBREC);
+    client_ack(bed, &a, PACKET_PUBREL, 5);
+    client_expect(&a, PACKET_PUBCOMP);
+    client_ack(bed, &b, PACKET_PUBACK, client_expect_message(&b, "first", 1)->packet_id);
+    bed_crash(bed, false);
+    client_connect(bed, &a, "a", durable);
+    assert_true(a.present);
+    client_publish(&a, "t", "second", (struct options){.qos = 2, .packet_id = 5});
+    bed_run(bed);
+    client_expect(&a, PACKET_PUBREC);
+    client_connect(bed, &b, "b", durable);
+    bool came = false;
+    for (struct event *event; (event = client_next(&b));)
+        came |= strcmp(event->payload, "second") == 0;
+    assert_true(came);
+    bed_close(bed);
+}
+
+/* PUBREL leaves only when that is durable: after it no PUBLISH comes again. [MQTT3-4.3.3-1] */
+static void a_released_message_is_not_sent_again(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_open();
+    client_connect(bed, &b, "b", durable);
+    client_subscribe(bed, &b, "t", (struct wants){.qos = 2});
+    client_connect(bed, &a, "a", transient);
+    client_publish(&a, "t", "x", (struct options){.qos = 2});
+    bed_run(bed);
+    const uint16_t pid = client_expect_message(&b, "x", 2)->packet_id;
+    client_ack(bed, &b, PACKET_PUBREC, pid);
+    client_expect(&b, PACKET_PUBREL);
+    bed_crash(bed, false);
+    client_connect(bed, &b, "b", durable);
+    assert_int_equal(client_expect(&b, PACKET_PUBREL)->packet_id, pid);
+    client_expect_nothing(&b);
     bed_close(bed);
 }
 
@@ -234,6 +288,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(killed_after_each_append),
         cmocka_unit_test(answers_are_durable),
+        cmocka_unit_test(released_ids_stay_released),
+        cmocka_unit_test(a_released_message_is_not_sent_again),
         cmocka_unit_test(orphaned_rows_are_swept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
