@@ -1,5 +1,6 @@
 #include "broker/pidmap.h"
 
+#include "base/hashmap.h"
 #include "base/mem.h"
 
 struct pidslot {
@@ -16,10 +17,17 @@ void pidmap_done(struct pidmap *map)
     *map = (struct pidmap){.last = map->last};
 }
 
+/* Where a packet ID belongs: hashed with the process's seed, because clients choose them, and runs
+ * of neighbours would make every removal walk over all of them. */
+static uint32_t pidmap_home(const struct pidmap *map, uint16_t pid)
+{
+    return (uint32_t)hash_u64(pid) & (map->size - 1);
+}
+
 /* The slot that holds pid, or the free one where it would go. The table has a free slot. */
 static struct pidslot *pidmap_slot(const struct pidmap *map, uint16_t pid)
 {
-    uint32_t at = pid & (map->size - 1);
+    uint32_t at = pidmap_home(map, pid);
     while (map->slots[at].value && map->slots[at].pid != pid)
         at = (at + 1) & (map->size - 1);
     return &map->slots[at];
@@ -67,7 +75,7 @@ static void pidmap_close_gap(struct pidmap *map, uint32_t hole)
 {
     const uint32_t mask = map->size - 1;
     for (uint32_t at = (hole + 1) & mask; map->slots[at].value; at = (at + 1) & mask) {
-        const uint32_t home = map->slots[at].pid & mask;
+        const uint32_t home = pidmap_home(map, map->slots[at].pid);
         if (((at - home) & mask) < ((at - hole) & mask))
             continue;
         map->slots[hole] = map->slots[at];

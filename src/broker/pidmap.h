@@ -1,7 +1,7 @@
 /* Packet identifiers in use, each with a pointer: a small table that grows with what is in flight.
  *
- * Open addressing from the slot of the identifier's low bits on, at most half full, so that a peer
- * cannot make it large with a few chosen identifiers. Thread: owner.
+ * Open addressing from a slot that depends on a secret of this process, at most half full, so that
+ * a peer can make it neither large nor slow with identifiers of its choice. Thread: owner.
  */
 #pragma once
 

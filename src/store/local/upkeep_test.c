@@ -48,7 +48,10 @@ static void check_big(struct fixture *fixture, uint64_t from)
         struct fixture_read read = {.req = {.queue_id = 5, .from_seq = seq}};
         assert_int_equal(fixture_read(fixture, &read), 0);
         assert_true(read.req.entry_count > 0);
-        seq = MAX(seq, first);
+        store_queue_bounds(fixture->store, 5, &first, &next); /* retention goes on meanwhile */
+        assert_true(read.req.entries[0].seq >= seq);
+        assert_true(read.req.entries[0].seq <= MAX(seq, first));
+        seq = read.req.entries[0].seq;
         for (uint16_t i = 0; i < read.req.entry_count; i++, seq++) {
             uint64_t number = 0;
             memcpy(&number, read.req.entries[i].message.payload.bytes, sizeof number);
@@ -68,9 +71,15 @@ static void checkpoint_holds_the_rows(void **state)
     assert_int_equal(fixture_put_row(fixture, META_PUT, "b", "2"), 0);
     fixture_wait_metric(fixture, &fixture->metrics->store_checkpoints, 1);
     assert_int_equal(fixture_put_row(fixture, META_DELETE, "a", ""), 0);
-    fixture_wait_metric(fixture, &fixture->metrics->store_checkpoints, 2);
+    /* On a busy machine each row may have had a checkpoint of its own before. */
     struct store_stats stats = fixture_stats(fixture);
-    assert_int_equal(stats.applied_position, stats.head_position);
+    while (stats.applied_position != stats.head_position) {
+        const int64_t seen = metric_get(&fixture->metrics->store_checkpoints);
+        stats = fixture_stats(fixture);
+        if (stats.applied_position != stats.head_position)
+            fixture_wait_metric(fixture, &fixture->metrics->store_checkpoints, seen + 1);
+        stats = fixture_stats(fixture);
+    }
     fixture_check_rows(fixture, "", "b=2;");
     fixture_crash(fixture);
     fixture_open(fixture);
