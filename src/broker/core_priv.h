@@ -35,6 +35,7 @@ struct topic {
     uint64_t retained_count;
     uint32_t id;
     bool row_missing; /* its row could not be written yet */
+    bool row_pending; /* it may not be there: messages take it with them */
 };
 
 /* --- queues and cursors -------------------------------------------------------------------- */

@@ -247,6 +247,24 @@ static void refusals_while_nothing_can_be_written(void **state)
     bed_close(bed);
 }
 
+/* The row of an automatically created topic fails, and is in the record of the message as well. */
+static void a_new_topic_comes_with_its_first_message(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_open();
+    client_connect(bed, &b, "b", durable);
+    client_subscribe(bed, &b, "+/x", (struct wants){.qos = 1});
+    client_connect(bed, &a, "a", transient);
+    mem_store_fail_append(bed->store, 1, -5);
+    client_publish(&a, "new/x", "m", (struct options){.qos = 1});
+    bed_run(bed);
+    assert_int_equal(client_expect(&a, PACKET_PUBACK)->reason, 0);
+    bed_crash(bed, false);
+    client_connect(bed, &b, "b", durable);
+    client_expect_message(&b, "m", 1);
+    bed_close(bed);
+}
+
 /* Each append of a whole conversation fails in turn; the clients try again, and nothing that was
  * acknowledged is missing in the end. */
 static void every_append_fails_once(void **state)
@@ -328,6 +346,7 @@ int main(void)
         cmocka_unit_test(too_large_is_dropped),
         cmocka_unit_test(messages_expire),
         cmocka_unit_test(refusals_while_nothing_can_be_written),
+        cmocka_unit_test(a_new_topic_comes_with_its_first_message),
         cmocka_unit_test(every_append_fails_once),
         cmocka_unit_test(draining_closes_links),
     };

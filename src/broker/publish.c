@@ -344,6 +344,8 @@ int publish_submit(struct broker *broker, const struct publish_request *request)
             return 0;
         }
     }
+    if (topic->row_pending)
+        row_put_topic(&broker->txn, topic);
     bool matched = true;
     const int routed = request->qos > 0 ? route(broker, request->topic, &matched) : 0;
     if (routed < 0)

@@ -116,6 +116,8 @@ static void topic_written(struct broker *broker, void *data, int err)
     struct topic *topic = topic_by_id(broker, id);
     if (topic && err < 0)
         topic->row_missing = true;
+    else if (topic)
+        topic->row_pending = false;
 }
 
 static int topic_write(struct broker *broker, struct topic *topic)
@@ -127,6 +129,7 @@ static int topic_write(struct broker *broker, struct topic *topic)
     txn_done(&broker->txn);
     broker->txn = kept;
     topic->row_missing = err < 0;
+    topic->row_pending = true;
     return err;
 }
 
