@@ -556,8 +556,8 @@ static void forget_request(struct request *request)
 
 static void forget_requests(struct list *requests)
 {
-    while (!list_empty(requests))
-        forget_request(LIST_FIRST(requests, struct request, node));
+    list_each_safe (it, requests)
+        forget_request(CONTAINER_OF(it, struct request, node));
 }
 
 /* Nothing is written but not durable. */
