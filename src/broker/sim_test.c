@@ -26,7 +26,7 @@ enum {
     WAYS = 3, /* on which a message comes: ordinary, or for one of two groups */
     MESSAGES_MAX = 20000,
     OPEN_MAX = 8, /* publishes of one client without their last answer */
-    SEEDS = 12,
+    SEEDS = 60,
     STEPS = 2500,
 };
 
