@@ -182,10 +182,12 @@ static void on_writable(void *data, bool writable, const char *reason)
     struct broker *broker = data;
     broker->writable = writable;
     metric_set(&broker->deps.metrics->store_writable, writable);
-    if (writable)
+    if (writable) {
         log_write(broker->deps.log, LOG_INFO, "store", "the log takes writes again");
-    else
+        progress_flush(broker); /* before anything is acknowledged that relies on lost rows */
+    } else {
         log_write(broker->deps.log, LOG_ERROR, "store", "the log takes no writes: %s", reason);
+    }
 }
 
 static void on_drained(void *data)

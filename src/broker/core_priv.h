@@ -200,11 +200,12 @@ struct session {
     uint16_t keep_alive_s;
     uint8_t version;
     bool clean_start;
-    bool durable; /* outlives its connection: its state has rows */
-    bool has_row; /* a session row is written or on its way */
-    bool blocked; /* the link has no room; link_writable will come */
-    uint8_t kick; /* reason to close the link with at the end of this turn, or 0 */
-    bool opening; /* link_connect is not answered yet */
+    bool durable;    /* outlives its connection: its state has rows */
+    bool has_row;    /* a session row is written or on its way */
+    bool rows_stale; /* rows of its subscriptions were lost with a failed write */
+    bool blocked;    /* the link has no room; link_writable will come */
+    uint8_t kick;    /* reason to close the link with at the end of this turn, or 0 */
+    bool opening;    /* link_connect is not answered yet */
 };
 
 struct broker {
@@ -238,7 +239,8 @@ struct broker {
 
     uint32_t pending; /* appends with a done under way */
     bool draining, writable;
-    bool closing; /* being freed: rows are left as they are */
+    bool rows_stale; /* of some session */
+    bool closing;    /* being freed: rows are left as they are */
     void (*idle)(void *data);
     void *idle_data;
     uint64_t started_ms;
@@ -365,6 +367,9 @@ void cursor_touch(struct broker *broker, struct cursor *cursor);
 bool cursor_is_open(const struct cursor *cursor, uint64_t seq);
 void progress_init(struct broker *broker);
 void progress_soon(struct broker *broker);
+/* Rows of the session were lost with a failed write, though memory keeps what they said: they are
+ * written again before anything else the store takes. */
+void progress_rewrite(struct broker *broker, struct session *session);
 /* Drops a queue once the deletion of the rows that name it is durable: a subscription that a crash
  * brings back must find its queue as it was. */
 void progress_drop_queue(struct broker *broker, uint32_t queue_id);

@@ -238,7 +238,7 @@ static void client_describe(const struct session *session, struct client_info *r
         .disconnected_ms = session->disconnected_ms,
         .inflight = session->outbound.count,
         .trimmed = session->trimmed,
-        .subscription_count = session->sub_count,
+        .subscription_count = session->sub_count - (session->p2p ? 1 : 0),
         .has_will = session->will != NULL,
     };
 }

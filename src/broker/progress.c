@@ -177,10 +177,77 @@ static void progress_drop(struct broker *broker)
     list_take_all(&broker->dropped_queues, dropped);
 }
 
+/* --- rows lost with a failed write ---------------------------------------------------------------
+ */
+
+void progress_rewrite(struct broker *broker, struct session *session)
+{
+    if (!session->durable)
+        return;
+    session->rows_stale = true;
+    broker->rows_stale = true;
+    progress_soon(broker);
+}
+
+static void rewritten(struct broker *broker, void *data, int err)
+{
+    struct session *session = session_by_number(broker, (uint64_t)(uintptr_t)data);
+    if (session && err < 0)
+        progress_rewrite(broker, session);
+}
+
+static void rewrite_sub(struct txn *txn, const struct sub *sub)
+{
+    row_put_sub(txn, sub);
+    if (sub->group) {
+        row_put_group(txn, sub->group);
+        row_put_cursor(txn, &sub->group->cursor);
+    } else if (sub_reads_queue(sub)) {
+        row_put_cursor(txn, &sub->cursor);
+    }
+}
+
+/* Returns false when the store takes nothing. */
+static bool rewrite_session(struct broker *broker, struct session *session)
+{
+    void *number = (void *)(uintptr_t)session->number;
+    int err = 0;
+    row_put_session(&broker->txn, session);
+    list_each (it, &session->subs) {
+        rewrite_sub(&broker->txn, CONTAINER_OF(it, struct sub, session_node));
+        if (txn_is_large(&broker->txn) && err == 0)
+            err = core_write(broker, STORE_LAZY, rewritten, number);
+    }
+    if (broker->txn.count > 0 && err == 0)
+        err = core_write(broker, STORE_LAZY, rewritten, number);
+    txn_clear(&broker->txn);
+    session->rows_stale = err < 0;
+    return err == 0;
+}
+
+static bool rewrite_stale(struct broker *broker)
+{
+    if (!broker->rows_stale)
+        return true;
+    ASSERT(broker->txn.count == 0);
+    broker->rows_stale = false;
+    list_each (it, &broker->session_list) {
+        struct session *session = CONTAINER_OF(it, struct session, node);
+        if (session->rows_stale && !rewrite_session(broker, session))
+            broker->rows_stale = true;
+    }
+    return !broker->rows_stale;
+}
+
 void progress_flush(struct broker *broker)
 {
     struct list cursors, finished;
     timer_stop(broker->deps.timers, &broker->progress_timer);
+    if (!rewrite_stale(broker)) {
+        if (!broker->draining)
+            timer_start(broker->deps.timers, &broker->progress_timer, PROGRESS_RETRY_MS);
+        return;
+    }
     list_init(&cursors);
     list_init(&finished);
     while (!list_empty(&broker->dirty_cursors) || !list_empty(&broker->finished)) {

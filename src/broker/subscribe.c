@@ -54,6 +54,8 @@ static void answer_done(struct broker *broker, void *data, int err)
     if (--answer->writes > 0)
         return;
     struct session *session = session_by_number(broker, answer->number);
+    if (session && answer->err < 0)
+        progress_rewrite(broker, session);
     if (session && session->link && session->connection == answer->connection) {
         if (answer->err == 0)
             answer_send(session, answer);
@@ -81,10 +83,12 @@ static void answer_when_durable(struct session *session, struct answer *answer)
         answer_write(session->broker, answer);
     if (answer->writes > 0)
         return;
-    if (answer->err == 0)
+    if (answer->err == 0) {
         answer_send(session, answer);
-    else
+    } else {
+        progress_rewrite(session->broker, session);
         session_kick(session, REASON_QUOTA_EXCEEDED, "storage takes no writes at present");
+    }
     mem_free(answer);
 }
 
@@ -233,7 +237,8 @@ static uint8_t subscribe_check(struct session *session, const struct wanted *wan
     const struct group *group = filter ? group_find(filter, wanted->group) : NULL;
     const bool known =
         filter && (wanted->group.size == 0 || group) && sub_find(session, filter, group);
-    if (!known && (session->sub_count >= broker->config.filters_per_client_max ||
+    const uint32_t own = session->sub_count - (session->p2p ? 1 : 0);
+    if (!known && (own >= broker->config.filters_per_client_max ||
                    broker->sub_count >= broker->config.subscriptions_max))
         return REASON_QUOTA_EXCEEDED;
     return 0;

@@ -197,6 +197,30 @@ static void lowering_the_qos_loses_nothing(void **state)
     }
 }
 
+/* The rows of a SUBSCRIBE fail: the client is told by a closed connection, but matching has begun.
+ * What is acknowledged to publishers from then on outlives a kill all the same. */
+static void rows_of_a_failed_subscribe_are_written_again(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_open();
+    client_connect(bed, &b, "b", durable);
+    assert_int_equal(client_subscribe(bed, &b, "t/other", (struct wants){.qos = 1}), 1);
+    bed_pass(bed, 300);
+    mem_store_fail_append(bed->store, 1, -5);
+    client_subscribe_begin(bed, &b, "t", (struct wants){.qos = 1});
+    bed_run(bed);
+    assert_false(b.open);
+    bed_pass(bed, 300);
+    client_connect(bed, &a, "a", transient);
+    client_publish(&a, "t", "m", (struct options){.qos = 1});
+    bed_run(bed);
+    assert_int_equal(client_expect(&a, PACKET_PUBACK)->reason, 0);
+    bed_crash(bed, false);
+    client_connect(bed, &b, "b", durable);
+    client_expect_message(&b, "m", 1);
+    bed_close(bed);
+}
+
 /* A QoS 0 subscription does not bind a filter to a queue that is gone. */
 static void queues_come_and_go(void **state)
 {
@@ -368,6 +392,7 @@ const char *__asan_default_options(void)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rows_of_a_failed_subscribe_are_written_again),
         cmocka_unit_test(no_local),
         cmocka_unit_test(overlapping_subscriptions_give_one_message),
         cmocka_unit_test(many_filters_match),
