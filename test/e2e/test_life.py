@@ -174,7 +174,7 @@ def test_a_failed_log_is_told_once(tmp_path, new_client):
     patient = tmp_path / "patient"  # a write beyond the limit below is an error, not a signal
     patient.write_text(f"#!/bin/sh\ntrap '' XFSZ\nexec {shlex.quote(str(BINARY))} \"$@\"\n")
     patient.chmod(0o755)
-    server = Server(tmp_path, binary=patient).start()
+    server = Server(tmp_path, {"store": "local"}, binary=patient).start()
     try:
         client = new_client(to=server)
         for _ in range(4):
