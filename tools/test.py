@@ -87,22 +87,26 @@ def suites(is_long):
     asan = {**ASAN_ENV, "TIDEMQ_BIN": str(BUILD / "asan" / "tidemq")}
     many = 10800 if is_long else 900
     other_engine = pytest("e2e-mem", e2e, workers=2, env={"TIDEMQ_TEST_STORE": "mem"})
+    loops = {"TIDEMQ_TEST_LOOPS": "2"}
+    races = pytest("e2e-loops-tsan", e2e, builds=("tsan",), workers=2, timeout_s=3600, each_s=300,
+                   env={**ASAN_ENV, **loops, "TIDEMQ_BIN": str(BUILD / "tsan" / "tidemq")})
     return [
         Suite("style", [python, "tools/check_style.py", BUILD / "asan", "--jobs", "2"], ("asan",),
               timeout_s=1500),
         pytest("e2e", e2e, workers=2),
         pytest("e2e-asan", e2e, builds=("asan",), workers=2, env=asan, timeout_s=many),
+        pytest("e2e-loops", e2e, workers=2, env=loops),
         pytest("clients", ROOT / "test" / "clients", timeout_s=1200, each_s=900),
         pytest("ledger", ROOT / "test" / "ledger", timeout_s=many, each_s=many),
         pytest("mutation", ROOT / "test" / "mutation", timeout_s=many, each_s=many),
         pytest("powerfail", ROOT / "test" / "powerfail", builds=(), each_s=600),
         ctest("asan"),
-        ctest("tsan", "^(base|io|store|broker)"),
+        ctest("tsan", "^(base|io|net|store|broker)"),
         Suite("docs", [python, "tools/check_docs.py"], ("release",)),
         pytest("tools", ROOT / "tools", ROOT / "test" / "spec", workers=2),
         Suite("tree", [python, "tools/check_tree.py"]),
         Suite("spec", [python, "tools/spec_cover.py", "--check"]),
-        *([other_engine] if is_long else []),
+        *([other_engine, races] if is_long else []),
     ]
 
 

@@ -6,8 +6,8 @@
  */
 #pragma once
 
+#include "base/budget.h"
 #include "base/buf.h"
-#include "proxy/budget.h"
 
 struct alias_topic {
     uint8_t *bytes; /* owned; NULL = not set */

@@ -6,9 +6,9 @@
  */
 #pragma once
 
+#include "base/budget.h"
 #include "base/buf.h"
 #include "net/stream.h"
-#include "proxy/budget.h"
 
 #define OUTBUF_CHUNK_SIZE 4096u /* a pooled chunk, its head included */
 

@@ -25,6 +25,7 @@ void proxy_config_default(struct proxy_config *config)
         .receive_max = 1024,
         .topic_alias_max = 16,
         .topic_alias_out_max = 16,
+        .loop_count = 1,
     };
 }
 
@@ -78,6 +79,20 @@ static void flush_counts(struct deferred *counting)
 
 /* --- beginning --------------------------------------------------------------------------- */
 
+static int start_fronts(struct proxy *proxy, struct errmsg *reterr)
+{
+    const uint32_t count = MAX(proxy->config.loop_count, 1u) - 1;
+    proxy->fronts = mem_new(count * sizeof(struct front *));
+    while (proxy->front_count < count) {
+        const int err = front_new(proxy->deps.loop, &proxy->budget, "sockets",
+                                  &proxy->fronts[proxy->front_count], reterr);
+        if (err < 0)
+            return err;
+        proxy->front_count++;
+    }
+    return 0;
+}
+
 int proxy_new(const struct proxy_config *config, const struct proxy_deps *deps,
               struct proxy **ret_proxy, struct errmsg *reterr)
 {
@@ -98,6 +113,11 @@ int proxy_new(const struct proxy_config *config, const struct proxy_deps *deps,
     proxy->counting.run = flush_counts;
     list_init(&proxy->counting.node);
     out_pool_init(&proxy->pool, &proxy->budget, POOL_CHUNKS_MAX);
+    const int err = start_fronts(proxy, reterr);
+    if (err < 0) {
+        (void)proxy_free(proxy);
+        return err;
+    }
     *ret_proxy = proxy;
     return 0;
 }
@@ -122,6 +142,18 @@ struct conn *proxy_adopt(struct proxy *proxy, struct stream *stream, const char 
 
 /* --- listeners ------------------------------------------------------------------------------- */
 
+/* The stream of an accepted socket: on the front with the fewest, or on this loop. */
+static struct stream *open_stream(struct proxy *proxy, int fd)
+{
+    struct front *chosen = NULL;
+    for (uint32_t i = 0; i < proxy->front_count; i++) {
+        struct front *front = proxy->fronts[i];
+        if (!chosen || front_relays(front) < front_relays(chosen))
+            chosen = front;
+    }
+    return chosen ? relay_new(chosen, fd) : tcp_new(proxy->deps.loop, fd);
+}
+
 static void on_accept(void *data, int fd, const char *address)
 {
     struct proxy *proxy = data;
@@ -133,7 +165,7 @@ static void on_accept(void *data, int fd, const char *address)
         (void)close(fd);
         return;
     }
-    (void)proxy_adopt(proxy, tcp_new(proxy->deps.loop, fd), address);
+    (void)proxy_adopt(proxy, open_stream(proxy, fd), address);
 }
 
 int proxy_listen(struct proxy *proxy, const char *url, struct errmsg *reterr)
@@ -255,6 +287,9 @@ struct proxy *proxy_free(struct proxy *proxy)
     timer_stop(proxy->timers, &proxy->starved);
     list_each_safe (it, &proxy->conns)
         (void)conn_free(CONTAINER_OF(it, struct conn, node));
+    while (proxy->front_count > 0)
+        (void)front_free(proxy->fronts[--proxy->front_count]);
+    mem_free(proxy->fronts);
     deferred_cancel(&proxy->counting);
     flush_counts(&proxy->counting);
     out_pool_done(&proxy->pool);

@@ -1,4 +1,5 @@
 /* The proxy: listeners and the conns accepted from them, on one loop, in front of one broker core.
+ * The sockets may be read and written by loops of their own (net/front.h).
  *
  * It speaks MQTT to clients and link.h to the core. Whatever it keeps for conns is bounded: each
  * has a limit of its own, and all together a budget (memory_max).
@@ -26,6 +27,7 @@ struct proxy_config {
     uint16_t topic_alias_max;     /* that clients may set; 0 = none */
     uint16_t topic_alias_out_max; /* that the server sets, where clients allow it */
     int backlog;                  /* of listeners; 0 = the system's maximum */
+    uint32_t loop_count;          /* 1: this loop serves the sockets too; n: n - 1 others do */
 };
 
 void proxy_config_default(struct proxy_config *config);

@@ -3,6 +3,7 @@
 
 #include "proxy/conn.h"
 
+#include "net/front.h"
 #include "net/listener.h"
 
 /* Counted here and added to the metrics once per iteration: an atomic per packet would show. */
@@ -16,6 +17,8 @@ struct proxy {
     struct proxy_config config;
     struct proxy_deps deps;
     struct timer_set *timers;
+    struct front **fronts; /* front_count of them */
+    uint32_t front_count;
     struct list listeners; /* struct proxy_listener */
     struct list conns;
     struct list held; /* those with HOLD_STORE */

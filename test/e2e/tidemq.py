@@ -41,6 +41,8 @@ DEFAULTS = {
 
 if os.environ.get("TIDEMQ_TEST_STORE"):
     DEFAULTS["store"] = os.environ["TIDEMQ_TEST_STORE"]
+if os.environ.get("TIDEMQ_TEST_LOOPS"):
+    DEFAULTS["threads.loops"] = int(os.environ["TIDEMQ_TEST_LOOPS"])
 
 _counter = itertools.count(1)
 

@@ -1,4 +1,4 @@
-/* Budget: how many bytes all conns together may take beyond their fixed size.
+/* Budget: how many bytes something may take, such as all conns beyond their fixed size.
  *
  * What a peer can refrain from (large packets) or the core can hold back (deliveries) is asked for
  * and refused when the budget is used up. Answers that must be given are charged all the same; they
