@@ -37,6 +37,15 @@ uint64_t hash_bytes(const void *bytes, size_t size)
     return XXH3_64bits_withSeed(bytes, size, hash_seed);
 }
 
+/* The finalizer of MurmurHash3 over the secret and the value. */
+uint32_t hash_u32(uint32_t value)
+{
+    uint32_t hash = value + (uint32_t)hash_seed;
+    hash = (hash ^ (hash >> 16)) * 0x85ebca6bu;
+    hash = (hash ^ (hash >> 13)) * 0xc2b2ae35u;
+    return hash ^ (hash >> 16);
+}
+
 uint64_t hash_u64(uint64_t value)
 {
     return XXH3_64bits_withSeed(&value, sizeof value, hash_seed);

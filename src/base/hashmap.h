@@ -34,6 +34,9 @@ struct hashnode *hashmap_next(struct hashmap *map, uint64_t *pos, struct hashnod
 /* Seeded 64-bit hash of bytes (xxh3 with a per-process secret seed). Thread: any. */
 uint64_t hash_bytes(const void *bytes, size_t size);
 uint64_t hash_u64(uint64_t value);
+/* A cheaper one, for small tables that are short-lived: which values collide depends on the secret,
+ * but not on all of it. */
+uint32_t hash_u32(uint32_t value);
 
 /* Replaces the secret seed, so that a simulation walks its tables in the same order each time.
  * Tests only, before the first table is filled. */

@@ -209,6 +209,7 @@ static void broker_init_tables(struct broker *broker)
     list_init(&broker->session_list);
     list_init(&broker->dirty_cursors);
     list_init(&broker->finished);
+    list_init(&broker->spare_inflights);
     list_init(&broker->dropped_queues);
     list_init(&broker->retained_waiting);
     broker->trie = trie_new(65536);
@@ -273,6 +274,7 @@ struct broker *broker_free(struct broker *broker)
     while (!list_empty(&broker->topics_sorted))
         topic_remove(broker, LIST_FIRST(&broker->topics_sorted, struct topic, node));
     inflight_free_finished(broker);
+    inflight_free_spare(broker);
     progress_free_dropped(&broker->dropped_queues);
     publish_free_all(broker);
     timer_stop(broker->deps.timers, &broker->progress_timer);

@@ -251,6 +251,8 @@ struct broker {
     struct trim *trim;              /* retained messages being copied forward, or NULL */
     uint32_t *queue_ids;            /* FILTER_MATCH_MAX: scratch of one publish */
     struct publish *free_publishes; /* kept for reuse */
+    struct list spare_inflights;    /* likewise */
+    uint32_t spare_inflight_count;
 };
 
 /* --- core.c ------------------------------------------------------------------------------------
@@ -389,6 +391,10 @@ void inflight_dispose(struct broker *broker, struct inflight *inflight);
 /* QoS 2: writes its row with its state; then `unsent` or PUBREL. */
 void inflight_write(struct inflight *inflight);
 void inflight_free_finished(struct broker *broker);
+/* Zeroed. It is freed by inflight_free, which keeps some for the next. */
+struct inflight *inflight_alloc(struct broker *broker);
+void inflight_free(struct broker *broker, struct inflight *inflight);
+void inflight_free_spare(struct broker *broker);
 void inflight_open(struct cursor *cursor, struct inflight *inflight); /* keeps the order by seq */
 uint32_t inflight_window(const struct session *session); /* how many more may be sent */
 /* Takes it out of its cursor. */

@@ -64,7 +64,7 @@ static void group_free(struct group *group)
         struct inflight *inflight = LIST_FIRST(&group->redeliver, struct inflight, node);
         list_remove(&inflight->node);
         inflight_close(inflight);
-        mem_free(inflight);
+        inflight_free(broker, inflight);
     }
     list_each (it, &group->cursor.open) {
         CONTAINER_OF(it, struct inflight, cursor_node)->group = NULL;
@@ -192,7 +192,7 @@ static void group_drop_redeliver(struct group *group, struct inflight *inflight)
 {
     list_remove(&inflight->node);
     inflight_close(inflight);
-    mem_free(inflight);
+    inflight_free(group->broker, inflight);
     cursor_touch(group->broker, &group->cursor);
     group_wake(group);
 }

@@ -9,6 +9,45 @@
 #include "base/mem.h"
 #include "broker/rows.h"
 
+/* One is needed for each message and freed soon after: a few are kept. Not where a sanitizer is to
+ * see what is used after its end. */
+#ifdef __SANITIZE_ADDRESS__
+enum { SPARE_MAX = 0 };
+#else
+enum { SPARE_MAX = 64 * 1024 };
+#endif
+
+struct inflight *inflight_alloc(struct broker *broker)
+{
+    struct inflight *inflight = LIST_FIRST(&broker->spare_inflights, struct inflight, node);
+    if (!inflight)
+        return mem_new(sizeof *inflight);
+    list_remove(&inflight->node);
+    broker->spare_inflight_count--;
+    *inflight = (struct inflight){0};
+    return inflight;
+}
+
+void inflight_free(struct broker *broker, struct inflight *inflight)
+{
+    if (broker->spare_inflight_count >= SPARE_MAX) {
+        mem_free(inflight);
+        return;
+    }
+    list_init(&inflight->node);
+    list_push_front(&broker->spare_inflights, &inflight->node);
+    broker->spare_inflight_count++;
+}
+
+void inflight_free_spare(struct broker *broker)
+{
+    while (!list_empty(&broker->spare_inflights)) {
+        struct inflight *inflight = LIST_FIRST(&broker->spare_inflights, struct inflight, node);
+        list_remove(&inflight->node);
+        mem_free(inflight);
+    }
+}
+
 void inflight_open(struct cursor *cursor, struct inflight *inflight)
 {
     struct list *place = &cursor->open;
@@ -57,7 +96,7 @@ struct inflight *inflight_new(struct session *session, struct cursor *cursor,
 {
     const uint16_t packet_id = pidmap_next(&session->outbound);
     ASSERT(packet_id != 0);
-    struct inflight *inflight = mem_new(sizeof *inflight);
+    struct inflight *inflight = inflight_alloc(session->broker);
     inflight->seq = entry->seq;
     inflight->position = entry->message.position;
     inflight->packet_id = packet_id;
@@ -130,10 +169,11 @@ void inflight_end(struct inflight *inflight)
 
 void inflight_undo(struct inflight *inflight)
 {
+    struct session *session = inflight->session;
     ASSERT(!inflight->has_row);
     inflight_leave_session(inflight);
     inflight_close(inflight);
-    mem_free(inflight);
+    inflight_free(session->broker, inflight);
 }
 
 void inflight_dispose(struct broker *broker, struct inflight *inflight)
@@ -142,7 +182,7 @@ void inflight_dispose(struct broker *broker, struct inflight *inflight)
         list_push_back(&broker->finished, &inflight->node);
         progress_soon(broker);
     } else {
-        mem_free(inflight);
+        inflight_free(broker, inflight);
     }
 }
 
@@ -151,7 +191,7 @@ void inflight_free_finished(struct broker *broker)
     while (!list_empty(&broker->finished)) {
         struct inflight *inflight = LIST_FIRST(&broker->finished, struct inflight, node);
         list_remove(&inflight->node);
-        mem_free(inflight);
+        inflight_free(broker, inflight);
     }
 }
 

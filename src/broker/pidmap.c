@@ -9,7 +9,7 @@ struct pidslot {
 };
 
 #define PIDMAP_SIZE_FIRST 8u
-#define PIDMAP_SIZE_KEPT  16u /* larger tables are freed when they become empty */
+#define PIDMAP_SIZE_KEPT  256u /* larger tables are freed when they become empty */
 
 void pidmap_done(struct pidmap *map)
 {
@@ -17,11 +17,17 @@ void pidmap_done(struct pidmap *map)
     *map = (struct pidmap){.last = map->last};
 }
 
+void pidmap_shrink(struct pidmap *map)
+{
+    if (map->count == 0)
+        pidmap_done(map);
+}
+
 /* Where a packet ID belongs: hashed with the process's seed, because clients choose them, and runs
  * of neighbours would make every removal walk over all of them. */
 static uint32_t pidmap_home(const struct pidmap *map, uint16_t pid)
 {
-    return (uint32_t)hash_u64(pid) & (map->size - 1);
+    return hash_u32(pid) & (map->size - 1);
 }
 
 /* The slot that holds pid, or the free one where it would go. The table has a free slot. */

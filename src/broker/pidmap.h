@@ -1,7 +1,8 @@
 /* Packet identifiers in use, each with a pointer: a small table that grows with what is in flight.
  *
  * Open addressing from a slot that depends on a secret of this process, at most half full, so that
- * a peer can make it neither large nor slow with identifiers of its choice. Thread: owner.
+ * a peer can make it neither large nor slow with identifiers of its choice. A small table is kept
+ * when it becomes empty, which under load it does all the time. Thread: owner.
  */
 #pragma once
 
@@ -15,6 +16,8 @@ struct pidmap {
 };
 
 void pidmap_done(struct pidmap *map);
+/* Gives back what an empty map keeps for its next entries. */
+void pidmap_shrink(struct pidmap *map);
 void *pidmap_find(const struct pidmap *map, uint16_t pid);
 /* pid: not 0 and not in the map; value: not NULL. */
 void pidmap_put(struct pidmap *map, uint16_t pid, void *value);

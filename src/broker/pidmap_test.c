@@ -41,6 +41,25 @@ static void few_identifiers_stay_small(void **state)
     pidmap_done(&map);
 }
 
+/* A small table stays when it is empty, until it is shrunk; a large one does not. */
+static void empty_tables_are_kept_while_small(void **state)
+{
+    (void)state;
+    struct pidmap map = {.size = 0};
+    pidmap_put(&map, 7, value_of(7));
+    pidmap_shrink(&map); /* not while there is something in it */
+    assert_ptr_equal(pidmap_find(&map, 7), value_of(7));
+    pidmap_remove(&map, 7);
+    assert_true(map.size > 0);
+    pidmap_shrink(&map);
+    assert_int_equal(map.size, 0);
+    for (uint16_t pid = 1; pid <= 1000; pid++)
+        pidmap_put(&map, pid, value_of(pid));
+    for (uint16_t pid = 1; pid <= 1000; pid++)
+        pidmap_remove(&map, pid);
+    assert_int_equal(map.size, 0);
+}
+
 /* Against a plain array, with identifiers that crowd into the same slots. */
 static void random_against_array(void **state)
 {
@@ -107,8 +126,11 @@ static void next_gives_all_then_none(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(put_find_remove),          cmocka_unit_test(few_identifiers_stay_small),
-        cmocka_unit_test(random_against_array),     cmocka_unit_test(next_skips_those_in_use),
+        cmocka_unit_test(put_find_remove),
+        cmocka_unit_test(few_identifiers_stay_small),
+        cmocka_unit_test(empty_tables_are_kept_while_small),
+        cmocka_unit_test(random_against_array),
+        cmocka_unit_test(next_skips_those_in_use),
         cmocka_unit_test(next_gives_all_then_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -268,7 +268,7 @@ void progress_flush(struct broker *broker)
         while (!list_empty(&finished)) {
             struct inflight *inflight = LIST_FIRST(&finished, struct inflight, node);
             list_remove(&inflight->node);
-            mem_free(inflight);
+            inflight_free(broker, inflight);
         }
     }
     progress_drop(broker);

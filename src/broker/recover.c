@@ -355,7 +355,7 @@ static void recover_forget(struct inflight *inflight)
     else
         list_remove(&inflight->node); /* out of its group's list */
     inflight_close(inflight);
-    mem_free(inflight);
+    mem_free(inflight); /* not to be kept: recovery makes many at once */
 }
 
 /* Another delivery holds the packet ID. Returns false when the one in `open` is the finished one of

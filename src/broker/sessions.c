@@ -219,6 +219,8 @@ static void session_detach_link(struct session *session)
     metric_add(&broker->deps.metrics->sessions_online, -1);
     session_stop(session);
     publish_detach(session);
+    pidmap_shrink(&session->inbound);
+    pidmap_shrink(&session->outbound);
     list_each_safe (it, &session->subs) {
         sub_detach(CONTAINER_OF(it, struct sub, session_node));
     }
