@@ -247,6 +247,7 @@ struct broker {
 
     struct txn txn;                     /* the one under construction */
     const struct trie_matches *matches; /* of the message being handed to live subs, or NULL */
+    uint64_t fanout;                    /* counts messages handed to live subs */
     struct sys *sys;
     struct trim *trim;              /* retained messages being copied forward, or NULL */
     uint32_t *queue_ids;            /* FILTER_MATCH_MAX: scratch of one publish */

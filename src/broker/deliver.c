@@ -298,6 +298,7 @@ static bool deliver_live_qos0(struct sub *sub, const struct store_entry *entry)
     struct delivery delivery = {
         .message = &entry->message,
         .expiry_s = expiry_left_s(session->broker, &entry->message),
+        .fanout = session->broker->fanout,
         .retain = gather.retain_as_published && (entry->message.flags & MESSAGE_RETAIN),
         .subscription_id_count = gather.id_count,
     };
@@ -366,6 +367,7 @@ void deliver_event(struct broker *broker, const struct message *message, const u
     struct store_entry entry = {
         .message = *message, .queue_ids = queue_ids, .queue_count = queue_count};
     broker->matches = &matches;
+    broker->fanout++;
     for (uint32_t i = 0; i < matches.count; i++) {
         struct filter *filter = matches.values[i];
         const int place =
@@ -384,6 +386,7 @@ uint32_t deliver_qos0(struct broker *broker, const struct message *message)
     const struct trie_matches matches = trie_match(broker->trie, message->topic);
     uint32_t count = 0;
     broker->matches = &matches;
+    broker->fanout++;
     for (uint32_t i = 0; i < matches.count; i++) {
         struct filter *filter = matches.values[i];
         list_each (it, &filter->live) {

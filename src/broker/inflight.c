@@ -12,9 +12,9 @@
 /* One is needed for each message and freed soon after: a few are kept. Not where a sanitizer is to
  * see what is used after its end. */
 #ifdef __SANITIZE_ADDRESS__
-enum { SPARE_MAX = 0 };
+static const uint32_t spare_max = 0;
 #else
-enum { SPARE_MAX = 64 * 1024 };
+static const uint32_t spare_max = 64 * 1024;
 #endif
 
 struct inflight *inflight_alloc(struct broker *broker)
@@ -30,7 +30,7 @@ struct inflight *inflight_alloc(struct broker *broker)
 
 void inflight_free(struct broker *broker, struct inflight *inflight)
 {
-    if (broker->spare_inflight_count >= SPARE_MAX) {
+    if (broker->spare_inflight_count >= spare_max) {
         mem_free(inflight);
         return;
     }

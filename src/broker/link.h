@@ -28,6 +28,7 @@ struct delivery {
     const struct message *message;
     uint32_t expiry_s;  /* what is left of the message's expiry, or MESSAGE_NO_EXPIRY */
     uint16_t packet_id; /* 0 with QoS 0 */
+    uint64_t fanout;    /* the same number: the same message, to many; 0: to this link alone */
     uint8_t qos;        /* to send with */
     bool retain, dup;
     uint8_t subscription_id_count; /* MQTT 5; at most LINK_SUBSCRIPTION_IDS_MAX */

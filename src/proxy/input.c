@@ -14,8 +14,15 @@
 enum { ROOM_MIN = 128 };
 
 /* Bytes of output that one iteration may gather for all conns before they are written: enough for
- * large writes, and not so much that it has left the processor's cache by then. */
-enum { BURST_MAX = 16 * 1024 * 1024 };
+ * large writes, and not so much that it has left the processor's cache by then. With very many
+ * conns a write of several messages for each is worth more than the cache. */
+enum { BURST_MAX = 16 * 1024 * 1024, BURST_EACH = 4 * 1024 };
+
+static uint64_t burst_max(const struct proxy *proxy)
+{
+    const uint64_t max = MAX((uint64_t)BURST_MAX, (uint64_t)proxy->conn_count * BURST_EACH);
+    return MIN(max, MAX((uint64_t)BURST_MAX, proxy->budget.max / 8));
+}
 
 void input_clear(struct conn *conn)
 {
@@ -148,7 +155,7 @@ static uint32_t decode_packets(struct conn *conn, const uint8_t *bytes, uint32_t
         used += total;
         if (conn->answers > proxy_output_max(proxy))
             conn_hold(conn, HOLD_OUTPUT);
-        if (proxy->burst > BURST_MAX)
+        if (proxy->burst > burst_max(proxy))
             conn_hold(conn, HOLD_BURST);
     }
     conn->input.held = used < size;

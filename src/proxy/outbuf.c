@@ -132,6 +132,23 @@ int outbuf_add_kept_take(struct outbuf *out, struct out_pool *pool, struct slice
     return 0;
 }
 
+int outbuf_add_part(struct outbuf *out, struct out_pool *pool, struct buf *buf, uint32_t begin,
+                    uint32_t size)
+{
+    const uint8_t *bytes = buf_bytes(buf) + begin;
+    struct out_chunk *last = out->last;
+    if (last && last->kept.buf == buf && last->bytes + last->end == bytes) {
+        last->end += size;
+        last->kept.size += size;
+        budget_charge(pool->budget, size);
+        out->size += size;
+        return 0;
+    }
+    struct slice part = slice_of(bytes, size);
+    part.buf = buf_ref(buf);
+    return outbuf_add_kept_take(out, pool, part);
+}
+
 /* Drops `size` bytes at the front. A chunk reserved but never filled goes with the others. */
 static void consume(struct outbuf *out, struct out_pool *pool, size_t size)
 {

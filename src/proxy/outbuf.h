@@ -38,6 +38,10 @@ MUST_CHECK int outbuf_add(struct outbuf *out, struct out_pool *pool, const void 
                           uint32_t size);
 /* Appends a reference to `kept` (from slice_keep), which is taken over. Returns 0 or ERR_NOMEM. */
 MUST_CHECK int outbuf_add_kept_take(struct outbuf *out, struct out_pool *pool, struct slice kept);
+/* Appends a reference to part of `buf`; one more reference only when it does not continue what was
+ * appended last. Returns 0 or ERR_NOMEM. */
+MUST_CHECK int outbuf_add_part(struct outbuf *out, struct out_pool *pool, struct buf *buf,
+                               uint32_t begin, uint32_t size);
 /* Writes until everything is out, the stream takes no more, or `size_max` bytes went out. Returns
  * the bytes written, or the stream's error (not ERR_AGAIN). */
 MUST_CHECK ssize_t outbuf_write(struct outbuf *out, struct out_pool *pool, struct stream *stream,

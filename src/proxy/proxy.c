@@ -292,6 +292,7 @@ struct proxy *proxy_free(struct proxy *proxy)
     mem_free(proxy->fronts);
     deferred_cancel(&proxy->counting);
     flush_counts(&proxy->counting);
+    share_done(&proxy->share);
     out_pool_done(&proxy->pool);
     mem_free(proxy);
     return NULL;

@@ -5,6 +5,7 @@
 
 #include "net/front.h"
 #include "net/listener.h"
+#include "proxy/share.h"
 
 /* Counted here and added to the metrics once per iteration: an atomic per packet would show. */
 struct proxy_counts {
@@ -30,6 +31,7 @@ struct proxy {
     int64_t memory_reported; /* part of the metric memory_used */
     struct timer starved;    /* until deliveries refused for want of memory are tried again */
     struct out_pool pool;
+    struct share share;
     uint64_t burst; /* bytes of PUBLISH appended since a burst was last written */
     struct proxy_counts counts;
     struct deferred counting; /* adds them to the metrics, behind the conns of an iteration */

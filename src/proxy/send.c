@@ -187,6 +187,27 @@ static int put_payload(struct conn *conn, struct slice payload)
     return outbuf_add(&conn->out, &conn->proxy->pool, payload.bytes, payload.size);
 }
 
+/* Encodes it for this conn alone. false: out of memory, and the conn fails. */
+static bool put_publish(struct conn *conn, const struct enc_publish *publish, struct slice payload,
+                        uint64_t size)
+{
+    struct proxy *proxy = conn->proxy;
+    const uint32_t room = (uint32_t)enc_publish_room(publish);
+    uint8_t *head = outbuf_reserve(&conn->out, &proxy->pool, room);
+    if (!head) {
+        conn_fail_later(conn, REASON_QUOTA_EXCEEDED);
+        return false;
+    }
+    const int head_size = enc_publish_head(publish, head, room);
+    ASSERT(head_size > 0);
+    outbuf_commit(&conn->out, (uint32_t)head_size);
+    introduce_alias(conn, publish);
+    if (put_payload(conn, payload) < 0)
+        conn->broken = true;
+    proxy->burst += size;
+    return true;
+}
+
 static int on_deliver(struct link *link, const struct delivery *delivery)
 {
     struct conn *conn = CONTAINER_OF(link, struct conn, link);
@@ -207,26 +228,16 @@ static int on_deliver(struct link *link, const struct delivery *delivery)
             proxy_starve(proxy);
         return wait_for_room(conn);
     }
-    const uint32_t room = (uint32_t)enc_publish_room(&publish);
-    uint8_t *head = outbuf_reserve(&conn->out, &proxy->pool, room);
-    if (!head) {
-        conn_fail_later(conn, REASON_QUOTA_EXCEEDED);
+    if (!share_add(&proxy->share, delivery->fanout, &publish, delivery->message->payload, size,
+                   &conn->out, &proxy->pool) &&
+        !put_publish(conn, &publish, delivery->message->payload, size))
         return ERR_AGAIN;
-    }
-    const int head_size = enc_publish_head(&publish, head, room);
-    ASSERT(head_size > 0);
-    outbuf_commit(&conn->out, (uint32_t)head_size);
-    introduce_alias(conn, &publish);
-    if (put_payload(conn, delivery->message->payload) < 0)
-        conn->broken = true;
-    proxy->burst += size;
     proxy->counts.packets_sent++;
     proxy->counts.publish_sent++;
     proxy->counts.publish_bytes_sent += delivery->message->payload.size;
     conn_schedule(conn);
     return 0;
 }
-
 /* --- acknowledgements
  * ----------------------------------------------------------------------------- */
 
