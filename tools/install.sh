@@ -38,7 +38,7 @@ mosquitto-clients command line clients
 curl examples of the documentation
 libmosquitto-dev client library under test
 libpaho-mqtt-dev client library under test
-python3-venv runs the end-to-end tests
+python3-venv runs the end-to-end tests, draws plots
 '
 
 # command, least major.minor version, Debian package, why: Debian's is installed only when there is

@@ -10,6 +10,7 @@ ran nothing or that skipped something counts as a failure of its own. The last l
     test.py --long       the full sizes as well
     test.py --only e2e   one suite (may be given more than once), building what it needs
     test.py --list       the names of the suites
+    test.py --venv       only make the Python environment, build/venv, which benchmarks use too
 """
 
 import argparse
@@ -28,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build"
 LOGS = BUILD / "test-logs"
 VENV = BUILD / "venv"
-PACKAGES = ["pytest>=8", "pytest-timeout", "pytest-xdist", "paho-mqtt>=2,<3"]
+PACKAGES = ["pytest>=8", "pytest-timeout", "pytest-xdist", "paho-mqtt>=2,<3", "matplotlib>=3.8,<4"]
 TAIL_LINES = 60
 
 PLAIN = re.compile(r"^(\d+) passed, (\d+) failed$", re.M)
@@ -245,6 +246,7 @@ def main():
     parser.add_argument("--long", action="store_true", help="the full sizes")
     parser.add_argument("--only", action="append", metavar="SUITE", help="this suite")
     parser.add_argument("--list", action="store_true", help="show the names of the suites")
+    parser.add_argument("--venv", action="store_true", help="only make the Python environment")
     args = parser.parse_args()
     chosen = suites(args.long)
     if args.list:
@@ -257,6 +259,8 @@ def main():
         chosen = [suite for suite in chosen if suite.name in args.only]
     start = time.monotonic()
     LOGS.mkdir(parents=True, exist_ok=True)
+    if args.venv:
+        return 1 if build(())[0].failed else 0
     shutil.rmtree(BUILD / "test-tmp", ignore_errors=True)
     (BUILD / "test-tmp").mkdir()
     results = build({name for suite in chosen for name in suite.builds})
