@@ -1,11 +1,14 @@
 #include "client.h"
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#define FILTERS_AT_ONCE 100
 
 void client_init(struct client *client, struct gen *gen, uint32_t index, const char *id)
 {
@@ -26,8 +29,12 @@ void client_set_topic(struct client *client, const char *topic)
     client->free_ids = bytes_new_array(client->window, sizeof *client->free_ids);
     client->sent_ns = bytes_new_array(client->window + 1, sizeof *client->sent_ns);
     client->released = bytes_new_array(client->window + 1, sizeof *client->released);
-    packet_make_template(&client->message, options->version, options->qos, topic,
-                         options->payload_size);
+    const struct packet_message message = {.version = options->version,
+                                           .qos = options->qos,
+                                           .retain = options->pattern == PATTERN_RETAINED,
+                                           .topic = topic,
+                                           .payload_size = options->payload_size};
+    packet_make_template(&client->message, &message);
 }
 
 void client_done(struct client *client)
@@ -156,6 +163,38 @@ static void on_ready(struct client *client)
     client->gen->counters.ready++;
 }
 
+/* Writes the filter with its number. */
+static void print_filter(const struct client *client, char *to, size_t size)
+{
+    size_t used = 0;
+    for (const char *at = client->filter; *at != '\0' && used + 1 < size; at++) {
+        if (*at == '*')
+            used += (size_t)snprintf(to + used, size - used, "%0*u", PACKET_NUMBER_DIGITS,
+                                     client->filter_next);
+        else
+            to[used++] = *at;
+    }
+    to[used < size ? used : size - 1] = '\0';
+}
+
+/* Asks for the filters that are left, as many as fit into one SUBSCRIBE. */
+static void subscribe_more(struct client *client)
+{
+    const struct options *options = client->gen->options;
+    struct bytes filters = {0};
+    char text[192];
+    client->filters_asked = 0;
+    do {
+        print_filter(client, text, sizeof text);
+        packet_add_filter(&filters, text, options->qos);
+        client->filter_next += client->filter_step;
+        client->filters_asked++;
+    } while (client->filter_next < client->filter_end && client->filters_asked < FILTERS_AT_ONCE);
+    packet_add_subscribe(&client->out, options->version, &filters);
+    bytes_done(&filters);
+    client->state = CLIENT_SUBSCRIBING;
+}
+
 static bool on_connack(struct client *client, const uint8_t *body, size_t size)
 {
     struct packet_connack connack;
@@ -176,27 +215,49 @@ static bool on_connack(struct client *client, const uint8_t *body, size_t size)
         for (uint32_t i = 0; i < client->window; i++)
             client->free_ids[i] = (uint16_t)(client->window - i);
     }
-    if (client->filter != NULL && !client->session_present) {
-        packet_add_subscribe(&client->out, gen->options->version, client->filter,
-                             gen->options->qos);
-        client->state = CLIENT_SUBSCRIBING;
-    } else {
+    if (client->filter != NULL && !client->session_present)
+        subscribe_more(client);
+    else
         on_ready(client);
-    }
     return true;
 }
 
 static bool on_suback(struct client *client, const uint8_t *body, size_t size)
 {
-    uint8_t code;
+    struct gen *gen = client->gen;
+    const uint8_t *codes;
+    size_t count;
     if (client->state != CLIENT_SUBSCRIBING ||
-        !packet_parse_suback(client->gen->options->version, body, size, &code))
+        !packet_parse_suback(gen->options->version, body, size, &codes, &count) ||
+        count != client->filters_asked)
         return false;
-    if (code != client->gen->options->qos)
-        gen_fail(client->gen, "'%s': filter '%s' was answered with code %u", client->id,
-                 client->filter, code);
-    on_ready(client);
+    for (size_t i = 0; i < count; i++) {
+        if (codes[i] != gen->options->qos)
+            gen_fail(gen, "'%s': a filter '%s' was answered with code %u", client->id,
+                     client->filter, codes[i]);
+    }
+    gen->counters.subscribed += count;
+    if (client->filter_next < client->filter_end)
+        subscribe_more(client);
+    else
+        on_ready(client);
     return true;
+}
+
+/* Counts a message of a numbered pattern, which may come in any order. */
+static void count_copy(struct gen *gen, const struct packet_stamp *stamp)
+{
+    if (stamp->seq == 0 || stamp->seq > gen->options->count) {
+        gen->counters.corrupt++;
+        return;
+    }
+    if (gen->copies[stamp->seq - 1] >= gen->fan) {
+        gen->counters.duplicates++;
+        return;
+    }
+    gen->copies[stamp->seq - 1]++;
+    gen->counters.delivered++;
+    hist_add(&gen->delivery, gen->now_ns - stamp->sent_ns);
 }
 
 /* Counts a message by the stamp that its publisher left in it. */
@@ -209,12 +270,16 @@ static void count_delivery(struct client *client, const struct packet_publish *p
         return;
     }
     memcpy(&stamp, publish->payload, sizeof stamp);
+    if (client->last_seqs == NULL) {
+        count_copy(gen, &stamp);
+        return;
+    }
     const uint32_t slot = stamp.publisher_index - client->publisher_first;
     if (stamp.publisher_index < client->publisher_first || slot >= client->publisher_count) {
         gen->counters.corrupt++;
         return;
     }
-    uint64_t *last = &client->last_seqs[slot];
+    uint32_t *last = &client->last_seqs[slot];
     if (stamp.seq <= *last) {
         gen->counters.duplicates++;
         return;
@@ -228,7 +293,7 @@ static void count_delivery(struct client *client, const struct packet_publish *p
 static bool on_publish(struct client *client, uint8_t first, const uint8_t *body, size_t size)
 {
     struct packet_publish publish;
-    if (client->last_seqs == NULL ||
+    if ((client->last_seqs == NULL && client->gen->copies == NULL) ||
         !packet_parse_publish(client->gen->options->version, first, body, size, &publish))
         return false;
     count_delivery(client, &publish);
@@ -413,7 +478,14 @@ void client_publish(struct client *client, uint32_t count)
             to[message->id_offset + 1] = (uint8_t)id;
             client->sent_ns[id] = stamp.sent_ns;
         }
-        stamp.seq = ++client->published;
+        client->published++;
+        if (gen->copies == NULL) {
+            stamp.seq = (uint32_t)client->published;
+        } else {
+            const uint64_t number = gen->counters.published + i;
+            stamp.seq = (uint32_t)number + 1;
+            packet_set_number(message, to, (uint32_t)(number % gen->topic_count) * gen->topic_step);
+        }
         memcpy(to + message->stamp_offset, &stamp, sizeof stamp);
         client->out.end += size;
     }

@@ -119,13 +119,16 @@ static int64_t publish_paced(struct gen *gen)
     while (gen->counters.published < gen->paced_total && !gen->failed) {
         const uint64_t now_ns = gen_clock_ns();
         const uint64_t due_ns = paced_due_ns(gen);
-        struct client *client = &gen->paced_publishers[gen->counters.published % gen->paced_count];
+        const uint64_t left = gen->paced_total - gen->counters.published;
+        const uint32_t burst = left < gen->options->burst ? (uint32_t)left : gen->options->burst;
+        struct client *client = &gen->paced_publishers[gen->paced_turn % gen->paced_count];
         if (due_ns > now_ns)
             return (int64_t)(due_ns - now_ns);
-        if (client->state != CLIENT_READY || (gen->options->qos > 0 && client->free_count == 0))
+        if (client->state != CLIENT_READY || (gen->options->qos > 0 && client->free_count < burst))
             return TICK_NS; /* an acknowledgement wakes us */
         hist_add(&gen->slip, now_ns - due_ns);
-        client_publish(client, 1);
+        client_publish(client, burst);
+        gen->paced_turn++;
     }
     return TICK_NS;
 }
@@ -133,7 +136,8 @@ static int64_t publish_paced(struct gen *gen)
 static void note_progress(struct gen *gen)
 {
     const struct counters *c = &gen->counters;
-    const uint64_t mark = c->published + c->acked + c->delivered + c->ready + c->duplicates;
+    const uint64_t mark = c->published + c->acked + c->delivered + c->ready + c->subscribed +
+                          c->finished + c->duplicates;
     if (mark != gen->progress_mark) {
         gen->progress_mark = mark;
         gen->progress_ns = gen->now_ns;

@@ -40,8 +40,12 @@ struct client {
     struct bytes in; /* the beginning of a packet that has not wholly arrived */
     struct bytes out;
 
-    const char *filter;  /* owned; NULL: does not subscribe */
-    uint64_t *last_seqs; /* owned; per publisher from publisher_first */
+    const char *filter;     /* owned; NULL: does not subscribe; '*' stands for filter_next */
+    uint32_t filter_next;   /* numbered filters: the next to subscribe to */
+    uint32_t filter_end;    /* one past the last */
+    uint32_t filter_step;   /* 0: there is one filter, without number */
+    uint32_t filters_asked; /* in the SUBSCRIBE that is not answered yet */
+    uint32_t *last_seqs; /* owned; per publisher from publisher_first; NULL: gen->copies counts */
     uint32_t publisher_first;
     uint32_t publisher_count;
 
@@ -60,13 +64,15 @@ struct client {
 
 struct counters {
     uint64_t published;
-    uint64_t acked;     /* PUBACK or PUBCOMP */
-    uint64_t delivered; /* each message once per subscriber */
+    uint64_t acked;      /* PUBACK or PUBCOMP */
+    uint64_t delivered;  /* each message once per subscriber */
+    uint64_t subscribed; /* filters */
     uint64_t duplicates;
     uint64_t gaps; /* a sequence number was jumped over */
     uint64_t corrupt;
     uint64_t ready;
-    uint64_t closed; /* connections that the server closed */
+    uint64_t finished; /* connections made and closed again, as their pattern wants */
+    uint64_t closed;   /* connections that the server closed */
     uint64_t reads;
     uint64_t writes;
 };
@@ -95,10 +101,14 @@ struct gen {
     struct client *queue_tail;
     struct gen_goal goal;
     uint64_t fan;         /* deliveries per published message; 0 while nobody is there */
+    uint8_t *copies;      /* numbered patterns: deliveries so far of each message, in any order */
+    uint32_t topic_count; /* numbered patterns: how many topics are published to */
+    uint32_t topic_step;  /* and how far their numbers are apart */
     uint64_t paced_total; /* rate mode: messages to publish; 0: not in rate mode */
     uint64_t paced_start_ns;
     struct client *paced_publishers;
     uint32_t paced_count;
+    uint64_t paced_turn; /* writes so far */
 
     struct hist delivery; /* write to delivery */
     struct hist ack;      /* write to PUBACK, or to PUBREC at QoS 2 */

@@ -60,11 +60,6 @@ void measure_begin(struct measure *measure, const struct gen *gen, const char *n
     read_usage(&measure->start, gen, &measure->server_is_known);
 }
 
-void measure_stop_clock(struct measure *measure)
-{
-    measure->used.wall_s = seconds_of(CLOCK_MONOTONIC) - measure->start.wall_s;
-}
-
 void measure_end(struct measure *measure, const struct gen *gen)
 {
     const struct measure_usage *start = &measure->start;
@@ -77,6 +72,15 @@ void measure_end(struct measure *measure, const struct gen *gen)
     used->counters.published -= start->counters.published;
     used->counters.acked -= start->counters.acked;
     used->counters.delivered -= start->counters.delivered;
+    used->counters.subscribed -= start->counters.subscribed;
+    used->counters.finished -= start->counters.finished;
     used->counters.reads -= start->counters.reads;
     used->counters.writes -= start->counters.writes;
+}
+
+void measure_settle(struct measure *measure, struct gen *gen)
+{
+    measure->used.wall_s = seconds_of(CLOCK_MONOTONIC) - measure->start.wall_s;
+    gen_run_for(gen, gen->options->settle_ms);
+    measure_end(measure, gen);
 }

@@ -20,6 +20,6 @@ struct measure {
 void measure_begin(struct measure *measure, const struct gen *gen, const char *name);
 void measure_end(struct measure *measure, const struct gen *gen);
 
-/* Notes the wall time now; a later measure_end() leaves it. For what is waited for after the last
- * message, which costs CPU but is not part of the rate. */
-void measure_stop_clock(struct measure *measure);
+/* Ends a part: its clock stops now, but its CPU counts until the server had the options' time to
+ * finish what it does behind. */
+void measure_settle(struct measure *measure, struct gen *gen);

@@ -1,4 +1,5 @@
 #include "options.h"
+#include "packet.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
@@ -16,6 +17,9 @@ static const char usage[] =
     "  backlog   publish while durable subscribers are away, then let them drain (QoS 1)\n"
     "  idle      hold connections that do nothing\n"
     "  connect   connect and disconnect as fast as possible\n"
+    "  sessions  leave many durable sessions behind, each with one filter (QoS 1)\n"
+    "  filters   many filters with wildcards, four of which match each message\n"
+    "  retained  set retained messages, then let subscribers ask for all (QoS 1)\n"
     "\n"
     "options (default):\n"
     "  --host ADDRESS          the server's IPv4 address (127.0.0.1)\n"
@@ -24,17 +28,23 @@ static const char usage[] =
     "  --qos 0|1|2             of publishers and subscriptions (0)\n"
     "  --publishers N          (100)\n"
     "  --subscribers N         (1; in pairs, as many as publishers)\n"
-    "  --count N               messages published by all, or connections made (100000)\n"
-    "  --payload BYTES         at least 24 (256)\n"
+    "  --count N               messages published by all, or connections, sessions (100000)\n"
+    "  --payload BYTES         at least 16 (256)\n"
     "  --window N              unacknowledged messages per publisher (100)\n"
     "  --batch N               messages per write (10)\n"
     "  --lag-max N             pause when so many published messages are undelivered;\n"
     "                          0: never (10000)\n"
     "  --rate N                messages per second of all publishers; 0: no limit (0)\n"
+    "  --burst N               messages per write when there is a rate (1)\n"
     "  --persistent            subscribers keep their sessions\n"
-    "  --phase both|publish|drain  backlog: only one half, for a kill in between (both)\n"
-    "  --connections N         idle: how many; connect: how many at a time (1000)\n"
+    "  --phase both|publish|drain  backlog and retained: one half of it, for a kill in\n"
+    "                          between (both)\n"
+    "  --connections N         idle: how many; connect, sessions: at a time (1000; 64)\n"
     "  --subscribe             idle: each connection subscribes to one filter\n"
+    "  --resume                sessions: all must be there already\n"
+    "  --stride N              sessions: number every Nth only, to look for some (1)\n"
+    "  --filters N             filters: of all subscribers together (1000)\n"
+    "  --topics N              filters: so many different topics; 0: all that match (0)\n"
     "  --hold SECONDS          idle: stay connected for so long (0)\n"
     "  --source-addresses N    connect from N addresses after 127.0.0.1; 0: any (0)\n"
     "  --timeout SECONDS       give up after so long without progress (10)\n"
@@ -66,11 +76,15 @@ static const struct key {
     {"publishers", KIND_NUMBER, offsetof(struct options, publishers), 1, 100000},
     {"subscribers", KIND_NUMBER, offsetof(struct options, subscribers), 0, 100000},
     {"count", KIND_NUMBER, offsetof(struct options, count), 1, UINT32_MAX},
-    {"payload", KIND_NUMBER, offsetof(struct options, payload_size), 24, 64 << 20},
+    {"payload", KIND_NUMBER, offsetof(struct options, payload_size), 16, 64 << 20},
     {"window", KIND_NUMBER, offsetof(struct options, window), 1, 65535},
     {"batch", KIND_NUMBER, offsetof(struct options, batch), 1, 65535},
     {"lag-max", KIND_NUMBER, offsetof(struct options, lag_max), 0, UINT32_MAX},
     {"rate", KIND_NUMBER, offsetof(struct options, rate), 0, 100000000},
+    {"burst", KIND_NUMBER, offsetof(struct options, burst), 1, 65535},
+    {"stride", KIND_NUMBER, offsetof(struct options, stride), 1, 1000000},
+    {"filters", KIND_NUMBER, offsetof(struct options, filters), 4, PACKET_NUMBER_MAX},
+    {"topics", KIND_NUMBER, offsetof(struct options, topics), 0, PACKET_NUMBER_MAX},
     {"connections", KIND_NUMBER, offsetof(struct options, connections), 1, 1000000},
     {"hold", KIND_NUMBER, offsetof(struct options, hold_s), 0, 86400},
     {"source-addresses", KIND_NUMBER, offsetof(struct options, source_addresses), 0, 65535},
@@ -85,6 +99,7 @@ static const struct key {
     {"password", KIND_TEXT, offsetof(struct options, password), 0, 0},
     {"persistent", KIND_FLAG, offsetof(struct options, persistent), 0, 0},
     {"subscribe", KIND_FLAG, offsetof(struct options, subscribe_idle), 0, 0},
+    {"resume", KIND_FLAG, offsetof(struct options, resume), 0, 0},
     {"json", KIND_FLAG, offsetof(struct options, json), 0, 0},
     {"help", KIND_FLAG, offsetof(struct options, help), 0, 0},
 };
@@ -92,14 +107,15 @@ static const struct key {
 #define KEY_COUNT (sizeof keys / sizeof *keys)
 
 static const char *const pattern_names[] = {
-    [PATTERN_FAN] = "fan",   [PATTERN_PAIRS] = "pairs",     [PATTERN_BACKLOG] = "backlog",
-    [PATTERN_IDLE] = "idle", [PATTERN_CONNECT] = "connect",
+    [PATTERN_FAN] = "fan",         [PATTERN_PAIRS] = "pairs",       [PATTERN_BACKLOG] = "backlog",
+    [PATTERN_IDLE] = "idle",       [PATTERN_CONNECT] = "connect",   [PATTERN_SESSIONS] = "sessions",
+    [PATTERN_FILTERS] = "filters", [PATTERN_RETAINED] = "retained",
 };
 
 static const char *const phase_names[] = {
-    [BACKLOG_BOTH] = "both",
-    [BACKLOG_PUBLISH] = "publish",
-    [BACKLOG_DRAIN] = "drain",
+    [PHASE_BOTH] = "both",
+    [PHASE_PUBLISH] = "publish",
+    [PHASE_DRAIN] = "drain",
 };
 
 const char *options_pattern_name(enum pattern pattern)
@@ -144,27 +160,57 @@ static bool set_key(struct options *options, const struct key *key, const char *
     return true;
 }
 
+/* Sets what the pattern demands, and its own defaults. */
+static void settle_pattern(struct options *options)
+{
+    const enum pattern pattern = options->pattern;
+    const bool lasts = pattern == PATTERN_BACKLOG || pattern == PATTERN_SESSIONS;
+    if (lasts)
+        options->persistent = true;
+    if ((lasts || pattern == PATTERN_RETAINED) && options->qos == 0)
+        options->qos = 1;
+    if (pattern == PATTERN_PAIRS)
+        options->subscribers = options->publishers;
+    if (pattern == PATTERN_BACKLOG || pattern == PATTERN_RETAINED)
+        options->subscribers = options->subscribers > 0 ? options->subscribers : 1;
+    if (options->connections == 0)
+        options->connections = pattern == PATTERN_IDLE ? 1000 : 64;
+}
+
+/* The filters pattern needs four kinds of sessions, each with at least one filter. */
+static bool check_filters(const struct options *options)
+{
+    if (options->pattern != PATTERN_FILTERS ||
+        (options->subscribers % 4 == 0 && options->filters % 4 == 0 && options->subscribers > 0 &&
+         options->subscribers <= options->filters))
+        return true;
+    fputs("tidemq-loadgen: filters takes --filters and --subscribers that are multiples of 4, and "
+          "at least a filter per subscriber\n",
+          stderr);
+    return false;
+}
+
 /* Makes the options fit each other, or says why they cannot. */
 static bool settle_options(struct options *options)
 {
-    const int phase = find_name(phase_names, 3, options->phase_name);
+    const int phase = find_name(phase_names, PHASE_COUNT, options->phase_name);
     if (phase < 0) {
         fputs("tidemq-loadgen: --phase is both, publish or drain\n", stderr);
         return false;
     }
-    options->phase = (enum backlog_phase)phase;
+    options->phase = (enum phase)phase;
     options->server.sin_family = AF_INET;
     options->server.sin_port = htons((uint16_t)options->port);
     if (inet_pton(AF_INET, options->host, &options->server.sin_addr) != 1) {
         fprintf(stderr, "tidemq-loadgen: '%s' is not an IPv4 address\n", options->host);
         return false;
     }
-    if (options->pattern == PATTERN_PAIRS)
-        options->subscribers = options->publishers;
-    if (options->pattern == PATTERN_BACKLOG) {
-        options->persistent = true;
-        options->qos = options->qos > 0 ? options->qos : 1;
-        options->subscribers = options->subscribers > 0 ? options->subscribers : 1;
+    settle_pattern(options);
+    if (!check_filters(options))
+        return false;
+    if (options->burst > options->window) {
+        fputs("tidemq-loadgen: --burst is larger than --window\n", stderr);
+        return false;
     }
     if (options->batch > options->window)
         options->batch = options->window;
@@ -189,7 +235,9 @@ bool options_parse(int argc, char **argv, struct options *ret_options)
         .version = 4,
         .publishers = 100,
         .subscribers = 1,
-        .connections = 1000,
+        .stride = 1,
+        .filters = 1000,
+        .burst = 1,
         .count = 100000,
         .window = 100,
         .batch = 10,
@@ -197,7 +245,7 @@ bool options_parse(int argc, char **argv, struct options *ret_options)
         .lag_max = 10000,
         .timeout_s = 10,
         .settle_ms = 200,
-        .phase_name = phase_names[BACKLOG_BOTH],
+        .phase_name = phase_names[PHASE_BOTH],
         .id_prefix = "loadgen",
         .topic_prefix = "bench",
     };
@@ -212,9 +260,10 @@ bool options_parse(int argc, char **argv, struct options *ret_options)
         exit(0);
     }
     const int pattern =
-        optind + 1 == argc ? find_name(pattern_names, PATTERN_CONNECT + 1, argv[optind]) : -1;
+        optind + 1 == argc ? find_name(pattern_names, PATTERN_COUNT, argv[optind]) : -1;
     if (pattern < 0) {
-        fputs("tidemq-loadgen: name one pattern: fan, pairs, backlog, idle or connect (--help)\n",
+        fputs("tidemq-loadgen: name one pattern: fan, pairs, backlog, idle, connect, "
+              "sessions, filters or retained (--help)\n",
               stderr);
         return false;
     }

@@ -84,14 +84,19 @@ void packet_add_connect(struct bytes *out, const struct packet_login *login)
         add_string(out, login->password);
 }
 
-void packet_add_subscribe(struct bytes *out, uint32_t version, const char *filter, uint32_t qos)
+void packet_add_filter(struct bytes *filters, const char *filter, uint32_t qos)
 {
-    add_head(out, PACKET_SUBSCRIBE << 4 | 2, 2U + (version == 5) + 2 + strlen(filter) + 1);
+    add_string(filters, filter);
+    add_u8(filters, qos);
+}
+
+void packet_add_subscribe(struct bytes *out, uint32_t version, const struct bytes *filters)
+{
+    add_head(out, PACKET_SUBSCRIBE << 4 | 2, 2U + (version == 5) + bytes_size(filters));
     add_u16(out, 1);
     if (version == 5)
         add_u8(out, 0);
-    add_string(out, filter);
-    add_u8(out, qos);
+    bytes_append(out, filters->data + filters->start, bytes_size(filters));
 }
 
 void packet_add_disconnect(struct bytes *out)
@@ -105,22 +110,51 @@ void packet_add_ack(struct bytes *out, enum packet_type type, uint16_t id)
     bytes_append(out, (uint8_t[]){(uint8_t)first, 2, (uint8_t)(id >> 8), (uint8_t)id}, 4);
 }
 
-void packet_make_template(struct packet_template *ret_template, uint32_t version, uint32_t qos,
-                          const char *topic, size_t payload_size)
+/* Appends the topic with room for a number in place of each '*'. */
+static void add_topic(struct packet_template *template, const char *topic, size_t size)
+{
+    struct bytes *out = &template->bytes;
+    add_u16(out, (unsigned)size);
+    for (const char *at = topic; *at != '\0'; at++) {
+        if (*at != '*') {
+            add_u8(out, (unsigned char)*at);
+            continue;
+        }
+        template->number_offsets[template->number_count++] = out->end;
+        memset(bytes_reserve(out, PACKET_NUMBER_DIGITS), '0', PACKET_NUMBER_DIGITS);
+        out->end += PACKET_NUMBER_DIGITS;
+    }
+}
+
+void packet_make_template(struct packet_template *ret_template,
+                          const struct packet_message *message)
 {
     struct bytes *out = &ret_template->bytes;
-    const size_t id_size = qos > 0 ? 2 : 0;
-    add_head(out, PACKET_PUBLISH << 4 | qos << 1,
-             2 + strlen(topic) + id_size + (version == 5) + payload_size);
-    add_string(out, topic);
-    ret_template->id_offset = qos > 0 ? out->end : 0;
-    if (qos > 0)
+    const bool has_properties = message->version == 5;
+    const size_t id_size = message->qos > 0 ? 2 : 0;
+    size_t topic_size = 0;
+    for (const char *at = message->topic; *at != '\0'; at++)
+        topic_size += *at == '*' ? PACKET_NUMBER_DIGITS : 1;
+    add_head(out, PACKET_PUBLISH << 4 | message->qos << 1 | message->retain,
+             2 + topic_size + id_size + has_properties + message->payload_size);
+    add_topic(ret_template, message->topic, topic_size);
+    ret_template->id_offset = message->qos > 0 ? out->end : 0;
+    if (message->qos > 0)
         add_u16(out, 0);
-    if (version == 5)
+    if (has_properties)
         add_u8(out, 0);
     ret_template->stamp_offset = out->end;
-    memset(bytes_reserve(out, payload_size), 'x', payload_size);
-    out->end += payload_size;
+    memset(bytes_reserve(out, message->payload_size), 'x', message->payload_size);
+    out->end += message->payload_size;
+}
+
+void packet_set_number(const struct packet_template *template, uint8_t *copy, uint32_t number)
+{
+    uint8_t digits[PACKET_NUMBER_DIGITS];
+    for (size_t i = PACKET_NUMBER_DIGITS; i-- > 0; number /= 10)
+        digits[i] = (uint8_t)('0' + number % 10);
+    for (uint32_t i = 0; i < template->number_count; i++)
+        memcpy(copy + template->number_offsets[i], digits, sizeof digits);
 }
 
 int packet_parse_head(const uint8_t *data, size_t size, size_t *ret_head_size,
@@ -241,11 +275,13 @@ bool packet_parse_ack(const uint8_t *body, size_t size, uint16_t *ret_id, uint8_
     return true;
 }
 
-bool packet_parse_suback(uint32_t version, const uint8_t *body, size_t size, uint8_t *ret_code)
+bool packet_parse_suback(uint32_t version, const uint8_t *body, size_t size,
+                         const uint8_t **ret_codes, size_t *ret_count)
 {
     size_t at = 2;
     if (size < 3 || (version == 5 && !skip_properties(body, size, &at)) || at >= size)
         return false;
-    *ret_code = body[at];
+    *ret_codes = body + at;
+    *ret_count = size - at;
     return true;
 }

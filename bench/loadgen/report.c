@@ -16,7 +16,11 @@ static double micros(const struct hist *hist, double fraction)
 static uint64_t work_of(const struct measure *measure)
 {
     const struct counters *c = &measure->used.counters;
-    return c->delivered > 0 ? c->delivered : c->acked > 0 ? c->acked : c->published;
+    return c->delivered > 0    ? c->delivered
+           : c->acked > 0      ? c->acked
+           : c->published > 0  ? c->published
+           : c->subscribed > 0 ? c->subscribed
+                               : c->finished;
 }
 
 static bool as_expected(const struct gen *gen, const struct pattern_result *result)
@@ -51,9 +55,11 @@ static void json_measure(const struct measure *measure)
     printf("{\"name\":\"%s\",\"wall_s\":%.6f,\"generator_cpu_s\":%.6f", measure->name, used->wall_s,
            used->generator_cpu_s);
     printf(",\"published\":%" PRIu64 ",\"acked\":%" PRIu64 ",\"delivered\":%" PRIu64
-           ",\"reads\":%" PRIu64 ",\"writes\":%" PRIu64,
+           ",\"subscribed\":%" PRIu64 ",\"connections\":%" PRIu64 ",\"reads\":%" PRIu64
+           ",\"writes\":%" PRIu64,
            used->counters.published, used->counters.acked, used->counters.delivered,
-           used->counters.reads, used->counters.writes);
+           used->counters.subscribed, used->counters.finished, used->counters.reads,
+           used->counters.writes);
     if (measure->server_is_known)
         printf(",\"server_cpu_s\":%.6f,\"server_anon_before\":%" PRIu64
                ",\"server_anon_after\":%" PRIu64,
@@ -109,6 +115,12 @@ static void print_measure(const struct measure *measure)
     if (used->counters.delivered > 0)
         printf("  delivered            %" PRIu64 " (%.0f/s)\n", used->counters.delivered,
                per_second(used->counters.delivered, used->wall_s));
+    if (used->counters.subscribed > 0)
+        printf("  subscribed           %" PRIu64 " (%.0f/s)\n", used->counters.subscribed,
+               per_second(used->counters.subscribed, used->wall_s));
+    if (used->counters.finished > 0)
+        printf("  connections          %" PRIu64 " (%.0f/s)\n", used->counters.finished,
+               per_second(used->counters.finished, used->wall_s));
     printf("  generator CPU        %.3f s, %.0f %% of one core, %" PRIu64 " reads, %" PRIu64
            " writes\n",
            used->generator_cpu_s, 100 * used->generator_cpu_s / used->wall_s, used->counters.reads,
