@@ -1,121 +1,248 @@
-"""The rows of the benchmark: what the load generator does, which figure counts, and the target."""
+"""The rows of the benchmark: what is run, which figures are taken from it, and their targets.
+
+A row is run by a scenario (scenarios.py), which returns figures by name. Rows with a `series` are
+the points of a curve: the same work at a growing size.
+"""
 import dataclasses
-import time
 
 PAYLOAD = 256
+SUBJECT = "tidemq"
+
+
+@dataclasses.dataclass
+class Figure:
+    """One number of a row: how it is called, its unit and the target of the design."""
+
+    key: str
+    label: str
+    unit: str
+    target: float = None
+    target_text: str = ""
+    higher_is_better: bool = False
 
 
 @dataclasses.dataclass
 class Row:
+    """Work for a server. `load` is for the load generator; {count} is the number of messages,
+    connections, sessions or filters: `count`, in quick runs `quick_count`, for slow servers less
+    (their `share`), but at least `least`."""
+
     key: str
     title: str
-    unit: str
-    load: list  # the load generator's arguments; {count} is replaced
+    load: list
     count: int
     quick_count: int
-    target: float = None
-    target_text: str = ""
-    kind: str = "cpu"
-    higher_is_better: bool = False
-    persistent: bool = False  # mosquitto: persistence on
+    figures: list
+    scenario: str = "load"
+    persistent: bool = False  # servers with a choice: persistence on
+    needs_disk: bool = False  # not for servers that keep nothing on disk
     logged: bool = False  # the floor: with its log
     has_floor: bool = False
     extra: bool = False  # only when asked for with --rows
+    settings: tuple = ()  # TideMQ's own for this row
+    servers: tuple = ()  # only these; empty: all
+    others_count: int = 0  # for all servers but TideMQ and mosquitto, instead of `count`
+    least: int = 1000
+    turns: int = 0  # at most so many
+    series: str = ""
+    x: float = 0
+    fixed: bool = False  # every server gets the same count
 
     def durable_for(self, server_class):
         return self.logged if server_class.name == "floor" else self.persistent
 
-    def load_args(self, quick, batch):
+    def count_for(self, server_class, quick):
         count = self.quick_count if quick else self.count
+        if self.others_count and server_class.name not in (SUBJECT, "mosquitto"):
+            count = min(count, self.others_count)
+        if self.fixed or server_class.share == 1:
+            return count
+        return min(count, max(self.least, int(count * server_class.share)))
+
+    def load_args(self, count, batch=None):
         args = [str(word).replace("{count}", str(count)) for word in self.load]
         return args + (["--batch", str(batch)] if batch else [])
 
 
-CPU = "CPU s per million delivered"
+@dataclasses.dataclass
+class Series:
+    """A curve: the figure `key` of its rows over their x. Cost per unit may grow from one point to
+    a later one by `factor` at most; `why` says what that leaves room for."""
+
+    key: str
+    title: str
+    x_label: str
+    figures: list
+    factor: float
+    why: str
+
+
+def cpu(target=None, text="", label="server CPU"):
+    return [Figure("cpu", label, "CPU s per million delivered", target, text)]
+
+
 FAN_IN = ["fan", "--publishers", 100, "--subscribers", 1, "--count", "{count}"]
 FAN_OUT = ["fan", "--publishers", 1, "--subscribers", 500, "--lag-max", 100, "--count", "{count}"]
+BACKLOG = ["backlog", "--publishers", 10, "--qos", 1, "--count", "{count}"]
+LATENCY = [Figure("p50", "p50", "us", 400, "<= 400, durable"),
+           Figure("p99", "p99", "us", 1000, "<= 1,000, durable"), Figure("p999", "p99.9", "us")]
+FILTERS = [Figure("cpu", "server CPU", "CPU s per million published"),
+           Figure("bytes", "memory", "bytes per filter"),
+           Figure("subscribe_cpu", "server CPU to subscribe", "CPU s per million filters")]
+SESSIONS = [
+    Figure("bytes", "memory", "bytes per session", 1610, "<= 1.5 GiB for a million"),
+    Figure("disk", "disk", "bytes per session"),
+    Figure("kill_s", "ready again after kill -9", "s", 5, "<= 5"),
+    Figure("term_s", "ready again after SIGTERM", "s", 5, "<= 5"),
+    Figure("create_cpu", "server CPU to make", "CPU s per million sessions"),
+    Figure("lost", "sessions lost", "of 1,000 looked for", 0, "0"),
+]
+PUBACK = [Figure("p50", "PUBACK p50", "us"),
+          Figure("p99", "PUBACK p99", "us", 5000, "<= 5,000, durable"),
+          Figure("p999", "PUBACK p99.9", "us"),
+          Figure("checkpoints", "checkpoints meanwhile", "count"),
+          Figure("seals", "seals meanwhile", "count")]
+FREQUENT = ("store.checkpoint_interval=1s", "store.seal_entries=50000")
 
-ROWS = [
-    Row("fan_in_qos0", "fan-in QoS 0, 100 publishers to 1 subscriber", CPU,
-        FAN_IN + ["--qos", 0], 1000000, 100000, 1.0, "<= 1.0", has_floor=True),
-    Row("fan_in_qos1", "fan-in QoS 1, 100 to 1, clean session", CPU,
-        FAN_IN + ["--qos", 1], 500000, 50000, 4.0, "<= 4.0, durable", has_floor=True,
-        logged=True),
-    Row("fan_in_qos1_persistent", "fan-in QoS 1 to a persistent session", CPU,
-        FAN_IN + ["--qos", 1, "--persistent"], 500000, 50000, 5.0, "<= 5.0, durable",
+
+def puback(rate, burst):
+    return ["fan", "--publishers", 100, "--subscribers", 1, "--persistent", "--qos", 1, "--rate",
+            rate, "--burst", burst, "--count", "{count}", "--lag-max", 0]
+
+
+def filter_load(filters):
+    """Load over so many filters, of 4 to 400 sessions with at most 2,500 each."""
+    return ["filters", "--filters", filters, "--subscribers", max(4, filters // 2500),
+            "--publishers", 10, "--count", "{count}", "--timeout", 60]
+
+
+MAIN = [
+    Row("fan_in_qos0", "fan-in QoS 0, 100 publishers to 1 subscriber", FAN_IN + ["--qos", 0],
+        1000000, 100000, cpu(1.0, "<= 1.0"), has_floor=True),
+    Row("fan_in_qos1", "fan-in QoS 1, 100 to 1, clean session", FAN_IN + ["--qos", 1],
+        500000, 50000, cpu(4.0, "<= 4.0, durable"), has_floor=True, logged=True),
+    Row("fan_in_qos1_persistent", "fan-in QoS 1 to a persistent session",
+        FAN_IN + ["--qos", 1, "--persistent"], 500000, 50000,
+        cpu(5.0, "<= 5.0, durable")
+        + [Figure("log", "log written per message of 256 B", "bytes", 384, "<= 384")],
         persistent=True, has_floor=True, logged=True),
-    Row("fan_out_qos0", "fan-out QoS 0, 1 to 500", CPU,
-        FAN_OUT + ["--qos", 0], 4000, 300, 0.5, "<= 0.5", has_floor=True),
-    Row("fan_out_qos1", "fan-out QoS 1, 1 to 500", CPU,
-        FAN_OUT + ["--qos", 1], 2000, 200, 0.9, "<= 0.9, durable in", has_floor=True, logged=True),
-    Row("pairs", "100 pairs QoS 1 at 1,000 msg/s: delivery p50 / p99", "us",
+    Row("fan_in_qos2", "fan-in QoS 2, 100 to 1, clean session", FAN_IN + ["--qos", 2],
+        200000, 30000, cpu()),
+    Row("fan_out_qos0", "fan-out QoS 0, 1 to 500", FAN_OUT + ["--qos", 0], 4000, 300,
+        cpu(0.5, "<= 0.5"), has_floor=True, least=100),
+    Row("fan_out_qos1", "fan-out QoS 1, 1 to 500", FAN_OUT + ["--qos", 1], 2000, 200,
+        cpu(0.9, "<= 0.9, durable in"), has_floor=True, logged=True, least=100),
+    Row("pairs", "100 pairs QoS 1 at 1,000 msg/s: delivery",
         ["pairs", "--publishers", 100, "--qos", 1, "--rate", 1000, "--count", "{count}"],
-        60000, 3000, (400, 1000), "<= 400 / 1,000, durable", kind="latency"),
-    Row("kill", "acknowledged offline QoS 1 lost by kill -9", "messages",
-        ["backlog", "--publishers", 10, "--qos", 1, "--count", "{count}"], 100000, 10000, 0, "0",
-        kind="lost", persistent=True),
-    Row("backlog", "offline backlog drained", "msg/s",
-        ["backlog", "--publishers", 10, "--qos", 1, "--count", "{count}"], 200000, 50000, 200000,
-        ">= 200,000", kind="drain", higher_is_better=True, persistent=True),
-    Row("idle", "10,000 idle connections: user-space memory", "bytes each",
-        ["idle", "--connections", "{count}", "--source-addresses", 4], 10000, 10000, 4096,
-        "<= 4,096", kind="idle"),
-    Row("fan_in_qos2", "fan-in QoS 2, 100 to 1, clean session", CPU,
-        FAN_IN + ["--qos", 2], 200000, 30000, extra=True),
-    Row("idle_subscribed", "10,000 idle connections, a filter each: user-space memory",
-        "bytes each",
+        40000, 3000, LATENCY, "latency", fixed=True, turns=3),
+    Row("kill", "acknowledged offline QoS 1, then kill -9", BACKLOG, 100000, 10000,
+        [Figure("lost", "lost", "messages of 100,000", 0, "none, ever")], "kill", persistent=True,
+        needs_disk=True, turns=2),
+    Row("backlog", "offline backlog", BACKLOG, 200000, 50000,
+        [Figure("drain", "drained", "msg/s", 200000, ">= 200,000", True),
+         Figure("in_per_core", "taken in, durable", "msg per CPU s", 100000, ">= 100,000", True)],
+        "backlog", persistent=True),
+    Row("connections", "10,000 idle connections",
+        ["idle", "--connections", "{count}", "--source-addresses", 4], 10000, 10000,
+        [Figure("bytes", "user-space memory", "bytes each", 4096, "<= 4,096"),
+         Figure("rate", "connected", "per s", None, "", True)], "connections", fixed=True),
+    Row("retained", "1,000,000 retained messages, then a # subscriber",
+        ["retained", "--publishers", 100, "--count", "{count}", "--timeout", 60], 1000000, 50000,
+        [Figure("cpu", "server CPU to stream", "CPU s per million delivered"),
+         Figure("rate", "streamed", "msg/s", None, "", True),
+         Figure("set_cpu", "server CPU to set", "CPU s per million"),
+         Figure("bytes", "memory", "bytes per retained message"),
+         Figure("peak", "memory on top while streaming", "MiB", 64, "flat: <= 64"),
+         Figure("others", "p99 of others' deliveries meanwhile", "us", 10000, "<= 10,000")],
+        "retained", others_count=200000, turns=2),
+    Row("filters_many", "1,000,000 filters with + and #, QoS 0", filter_load(1000000), 200000,
+        20000, FILTERS, "filters", others_count=20000, turns=2),
+    Row("sessions", "1,000,000 durable sessions with a filter each",
+        ["sessions", "--count", "{count}", "--source-addresses", 64], 1000000, 20000, SESSIONS,
+        "sessions", persistent=True, needs_disk=True, others_count=20000, turns=1),
+    Row("puback_10k", "PUBACK at 10,000 msg/s, default configuration", puback(10000, 1), 450000,
+        30000, PUBACK, "puback", persistent=True, servers=("tidemq", "mosquitto"), turns=1),
+    Row("puback_10k_often", "PUBACK at 10,000 msg/s, a checkpoint a second, frequent seals",
+        puback(10000, 1), 200000, 30000, PUBACK, "puback", persistent=True, settings=FREQUENT,
+        servers=("tidemq",), turns=2),
+    Row("puback_100k", "PUBACK at 100,000 msg/s in writes of 10, default configuration",
+        puback(100000, 10), 4500000, 200000, PUBACK, "puback", persistent=True,
+        servers=("tidemq",), turns=1),
+    Row("puback_100k_often", "PUBACK at 100,000 msg/s, a checkpoint a second, frequent seals",
+        puback(100000, 10), 1000000, 200000, PUBACK, "puback", persistent=True, settings=FREQUENT,
+        servers=("tidemq",), turns=2),
+    Row("idle_subscribed", "10,000 idle connections, a filter each",
         ["idle", "--connections", "{count}", "--subscribe", "--source-addresses", 4], 10000, 10000,
-        kind="idle", extra=True),
-    Row("connect", "connect, CONNACK, DISCONNECT", "per s",
+        [Figure("bytes", "user-space memory", "bytes each")], "connections", extra=True),
+    Row("connect", "connect, CONNACK, DISCONNECT",
         ["connect", "--connections", 50, "--source-addresses", 16, "--count", "{count}"], 20000,
-        10000, kind="connect", higher_is_better=True, extra=True),
+        10000, [Figure("rate", "connections", "per s", None, "", True)], "connect", extra=True),
 ]
 
-
-def measure_of(found, name):
-    return next((part for part in found["measures"] if part["name"] == name), None)
-
-
-def value_of(row, found):
-    """The row's figure from one run of the load generator, or None when it could not be taken."""
-    if row.kind == "cpu":
-        part = measure_of(found, "run")
-        if part and part["delivered"]:
-            return part["server_cpu_s"] / part["delivered"] * 1e6
-    elif row.kind == "latency":
-        if found["delivery"]["count"]:
-            return found["delivery"]["p50_us"], found["delivery"]["p99_us"]
-    elif row.kind == "lost":
-        return found["deliveries_expected"] - found["delivered"]
-    elif row.kind == "drain":
-        part = measure_of(found, "drain")
-        if part and part["delivered"]:
-            return part["delivered"] / part["wall_s"]
-    elif row.kind == "idle":
-        part = measure_of(found, "connect")
-        if part and found["ok"]:
-            return ((part["server_anon_after"] - part["server_anon_before"])
-                    / found["connack"]["count"])
-    elif row.kind == "connect":
-        part = measure_of(found, "connect")
-        if part and part["wall_s"]:
-            return found["connack"]["count"] / part["wall_s"]
-    return None
+FAST = ("mosquitto", "tidemq", "rumqttd")
+BOTH = ("mosquitto", "tidemq")
 
 
-def run_once(row, server, generate, args):
-    """Runs a row against a started server. generate(args) runs the load generator and returns what
-    it found."""
-    if row.kind != "lost":
-        return generate(args)
-    published = generate(args + ["--phase", "publish"])
-    if not published["ok"]:
-        return published
-    server.kill()
-    began = time.monotonic()
-    server.start()
-    drained = generate(args + ["--phase", "drain", "--timeout", "5"])
-    drained["acked"] = published["acked"]
-    drained["acks_expected"] = published["acks_expected"]
-    drained["restart_s"] = time.monotonic() - began
-    return drained
+def fan_out_point(subscribers):
+    deliveries = 2000000 if subscribers > 1 else 400000
+    lag = max(10, min(1000, 50000 // subscribers))
+    return Row(f"fan_out_{subscribers}", f"fan-out QoS 0, 1 to {subscribers:,}",
+               ["fan", "--publishers", 1, "--subscribers", subscribers, "--lag-max", lag, "--count",
+                "{count}", "--source-addresses", 4, "--timeout", 30],
+               max(200, deliveries // subscribers), max(30, deliveries // 20 // subscribers),
+               cpu(), series="fan_out", x=subscribers, servers=FAST, turns=2)
+
+
+def filter_point(filters):
+    return Row(f"filters_{filters}", f"{filters:,} filters with + and #, QoS 0",
+               filter_load(filters), 200000, 20000, FILTERS, "filters", series="filters", x=filters,
+               servers=BOTH, turns=2)
+
+
+def session_point(sessions):
+    """In quick runs the larger points are left out."""
+    return Row(f"sessions_{sessions}", f"{sessions:,} durable sessions",
+               ["sessions", "--count", "{count}", "--source-addresses", 64], sessions,
+               sessions if sessions <= 10000 else 0,
+               SESSIONS + [Figure("kill_us", "restart after kill -9", "us per session"),
+                           Figure("term_us", "restart after SIGTERM", "us per session")],
+               "sessions", persistent=True, needs_disk=True, series="sessions", x=sessions,
+               servers=BOTH, turns=1)
+
+
+def payload_point(payload):
+    return Row(f"payload_{payload}", f"fan-in QoS 1, payload {payload:,} B",
+               FAN_IN + ["--qos", 1, "--payload", payload, "--lag-max", 2000],
+               max(10000, min(300000, (1 << 30) // payload)), max(2000, min(20000, (1 << 26) // payload)),
+               cpu() + [Figure("cpu_gib", "server CPU", "CPU s per GiB of payload")],
+               series="payload", x=payload, servers=FAST, turns=2)
+
+
+def loops_point(loops):
+    return Row(f"loops_{loops}", f"fan-in QoS 1, {loops} loops", FAN_IN + ["--qos", 1], 1000000,
+               100000, cpu() + [Figure("rate", "delivered", "msg/s", None, "", True)],
+               settings=(f"threads.loops={loops}",), series="loops", x=loops,
+               servers=(SUBJECT,), turns=3)
+
+
+POINTS = [*map(fan_out_point, (1, 10, 100, 1000, 10000)),
+          *map(filter_point, (1000, 10000, 100000, 1000000)),
+          *map(session_point, (1000, 10000, 100000, 1000000)),
+          *map(payload_point, (16, 64, 256, 1024, 4096, 16384, 65536)),
+          *map(loops_point, (1, 2))]
+
+SERIES = [
+    Series("fan_out", "Fan-out: cost of a delivery", "subscribers", ["cpu"], 1.5,
+           "a delivery costs the same whoever else gets the message"),
+    Series("filters", "Filters: cost of a publish that matches four", "filters",
+           ["cpu", "bytes", "subscribe_cpu"], 3.0,
+           "a trie of a million filters does not fit into the processor's caches"),
+    Series("sessions", "Durable sessions: cost of one", "sessions",
+           ["bytes", "disk", "kill_us", "term_us", "create_cpu"], 1.5, "a session costs the same"),
+    Series("payload", "Payload: cost of a byte", "payload (bytes)", ["cpu_gib"], 1.5,
+           "a byte costs the same or less in a larger message"),
+    Series("loops", "Loops", "loops", ["cpu"], 1.5,
+           "a second loop may cost hand-over, not more"),
+]
+
+ROWS = MAIN + POINTS

@@ -1,319 +1,218 @@
 #!/usr/bin/env python3
-"""Benchmarks TideMQ beside other MQTT servers, in one interleaved run, and prints Markdown tables.
+"""Benchmarks TideMQ beside other MQTT servers, in one interleaved run.
 
-Each row of rows.py is run by each server of servers.py in turn (A B A B ...), so that whatever
-else the machine does meets them alike. Raw results go to bench/results/. See bench/README.md.
+Each row of rows.py is run by each server of peers.py in turn (A B A B ...), so that whatever else
+the machine does meets them alike. The results are written to a folder after every run, so that a
+run that was stopped can be taken up again with --resume; bench/report makes tables and plots of
+them. See bench/README.md.
 """
 import argparse
-import datetime
 import json
 import os
 import pathlib
 import platform
 import resource
 import shutil
-import statistics
-import subprocess
+import signal
 import sys
 import tempfile
 import time
 
+import peers
 import rows
+import scenarios
 import servers
 
-BASELINE = "mosquitto"
-SUBJECT = "tidemq"
-FLOOR = "floor"
+RESULTS = servers.ROOT / "bench" / "results"
 
 
-def parse_args():
+def parse_args(words=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small counts, about two minutes")
-    parser.add_argument("--servers", default=",".join(servers.SERVERS),
+    parser.add_argument("--quick", action="store_true",
+                        help="small counts and one run of each, about five minutes")
+    parser.add_argument("--servers", default=",".join(peers.SERVERS),
                         help="comma-separated, in the order of their turns (%(default)s)")
-    parser.add_argument("--rows", help="comma-separated; default: all that have a target; of "
-                        + ", ".join(row.key for row in rows.ROWS))
-    parser.add_argument("--repeat", type=int, help="runs of each row and server (5; quick: 3)")
+    parser.add_argument("--rows", help="comma-separated names of rows or series; main: the rows "
+                        "without the series; default: all but extras; of "
+                        + ", ".join(row.key for row in rows.MAIN) + "; series "
+                        + ", ".join(series.key for series in rows.SERIES))
+    parser.add_argument("--repeat", type=int, help="runs of each row and server (3; quick: 1); "
+                        "slow servers and long rows have fewer")
+    parser.add_argument("--minutes", type=float, default=45,
+                        help="after so long, only first runs of TideMQ are begun (%(default)s)")
     parser.add_argument("--batch", type=int, help="messages per write of a publisher (10)")
     parser.add_argument("--loadgen", help="the load generator's program")
     parser.add_argument("--work-dir", default=str(servers.ROOT / "build"),
                         help="where the servers' data goes meanwhile: a real disk (%(default)s)")
-    parser.add_argument("--output", help="file for the raw results (bench/results/TIME.json)")
-    args = parser.parse_args()
-    args.repeat = args.repeat or (3 if args.quick else 5)
+    parser.add_argument("--output", help="folder for the results (bench/results/TIME)")
+    parser.add_argument("--resume", metavar="FOLDER",
+                        help="take up the run whose results are in the folder")
+    args = parser.parse_args(words)
+    args.repeat = args.repeat or (1 if args.quick else 3)
     args.loadgen = args.loadgen or servers.first_existing(
         servers.ROOT / "build/release/tidemq-loadgen", servers.ROOT / "build/bench/tidemq-loadgen")
     if not args.loadgen:
         parser.error("build the load generator first: cmake -S bench/loadgen -B build/bench "
                      "&& cmake --build build/bench")
-    known = {row.key: row for row in rows.ROWS}
-    wanted = args.rows.split(",") if args.rows else [r.key for r in rows.ROWS if not r.extra]
-    unknown = [key for key in wanted if key not in known]
-    unknown += [name for name in args.servers.split(",") if name not in servers.SERVERS]
-    if unknown:
-        parser.error("unknown: " + ", ".join(unknown))
-    args.rows = [known[key] for key in wanted]
+    unknown = [name for name in args.servers.split(",") if name not in peers.SERVERS]
+    args.rows, more = choose_rows(args.rows.split(",") if args.rows else [])
+    if unknown + more:
+        parser.error("unknown: " + ", ".join(unknown + more))
+    args.output = pathlib.Path(args.resume or args.output
+                               or RESULTS / time.strftime("%Y-%m-%d-%H%M"))
     return args
 
 
-def find_programs(names):
-    found = {}
-    for name in names.split(","):
-        program = servers.SERVERS[name].find()
+def choose_rows(names):
+    """The rows that the names stand for, and the names that stand for none."""
+    if not names:
+        return [row for row in rows.ROWS if not row.extra], []
+    known = {series.key: [row for row in rows.ROWS if row.series == series.key]
+             for series in rows.SERIES}
+    known["main"] = [row for row in rows.MAIN if not row.extra]
+    known.update({row.key: [row] for row in rows.ROWS if row.key not in known})
+    chosen = [row for name in names for row in known.get(name, [])]
+    return chosen, [name for name in names if name not in known]
+
+
+class Journal:
+    """The results, in a file that is complete after each."""
+
+    def __init__(self, folder, resumed):
+        self.path = folder / "raw.json"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.content = {"results": [], "left_out": {}}
+        if resumed:
+            self.content = json.loads(self.path.read_text())
+
+    def has(self, row, name, turn):
+        return any(r["row"] == row.key and r["server"] == name and r["turn"] == turn
+                   for r in self.content["results"])
+
+    def failed(self, row, name):
+        """Whether a server has run a row and brought no figure, or never came to serve at all."""
+        mine = [r for r in self.content["results"] if r["server"] == name]
+        return (any(r["row"] == row.key and not r["figures"] for r in mine)
+                or (mine and not any("start_s" in r for r in mine)))
+
+    def add(self, result):
+        self.content["results"].append(result)
+        self.save()
+
+    def leave_out(self, row, name, why):
+        self.content["left_out"].setdefault(row.key, {})[name] = why
+
+    def save(self):
+        written = self.path.with_suffix(".new")
+        written.write_text(json.dumps(self.content, indent=1) + "\n")
+        written.replace(self.path)
+
+
+def find_programs(args, journal):
+    found, missing = {}, {}
+    for name in args.servers.split(","):
+        cls = peers.SERVERS[name]
+        program = cls.find()
         if program:
             found[name] = program
         else:
-            print(f"{name} is not installed or built; left out.", file=sys.stderr)
+            missing[name] = peers.why_not_built(name)
+            print(f"{name} is left out: {missing[name]}", file=sys.stderr)
+    journal.content.update(
+        quick=args.quick, repeat=args.repeat, batch=args.batch or 10, payload=rows.PAYLOAD,
+        kernel=platform.release(), cores=os.cpu_count(), missing=missing,
+        began=journal.content.get("began") or time.strftime("%Y-%m-%d %H:%M"),
+        load_average=journal.content.get("load_average", os.getloadavg()[0]),
+        servers={name: {"version": peers.SERVERS[name].version(program),
+                        "settings": peers.SERVERS[name].settings,
+                        "warm_up": bool(peers.SERVERS[name].warm_up)}
+                 for name, program in found.items()})
     return found
 
 
-def run_loadgen(args, server, load):
-    command = [args.loadgen, *load, "--port", str(server.port), "--payload", str(rows.PAYLOAD),
-               "--server-pid", str(server.process.pid), "--json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if not done.stdout.startswith("{"):
-        raise RuntimeError(f"'{' '.join(command)}' printed no result")
-    return json.loads(done.stdout)
-
-
-def run_row(args, row, name, program):
-    """One run of one row against a fresh server; returns a result for the report."""
-    cls = servers.SERVERS[name]
+def run_once(args, row, name, program):
+    """One run of one row against a fresh server; returns a result."""
+    cls = peers.SERVERS[name]
     folder = tempfile.mkdtemp(prefix="bench-", dir=args.work_dir)
-    server = cls(program, folder, row.durable_for(cls))
-    result = {"row": row.key, "server": name, "load_average": os.getloadavg()[0]}
+    server = cls(program, folder, row.durable_for(cls), row.settings if name == rows.SUBJECT else ())
+    count = row.count_for(cls, args.quick)
+    result = {"row": row.key, "server": name, "count": count, "found": None, "figures": {},
+              "notes": {}, "error": ""}
     try:
         result["start_s"] = server.start()
-        before = server.counters()
-        found = rows.run_once(row, server, lambda load: run_loadgen(args, server, load),
-                              row.load_args(args.quick, args.batch))
-        after = server.counters()
-        result.update(found=found, value=rows.value_of(row, found), error=found["error"])
-        if row.kind != "lost":
-            result["counters"] = {key: after[key] - before.get(key, 0) for key in after}
+        for load in cls.warm_up:
+            scenarios.Run(args.loadgen, row, server, count).generate(args=load)
+        found, figures, notes = scenarios.run_row(args.loadgen, row, server, count, args.batch)
+        result.update(found=found, figures=figures, notes=notes, error=found["error"])
     except (RuntimeError, OSError, ValueError) as error:
-        result.update(found=None, value=None, error=str(error))
+        result["error"] = str(error) or type(error).__name__
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
     return result
 
 
-def run_all(args, programs):
-    results = []
-    for row in args.rows:
-        for turn in range(args.repeat):
-            for name, program in programs.items():
-                if not servers.SERVERS[name].supports(row):
-                    continue
-                began = time.monotonic()
-                result = run_row(args, row, name, program)
-                result["turn"] = turn
-                results.append(result)
-                print(f"{row.key} {name} {turn + 1}/{args.repeat}: {show_value(result['value'])} "
-                      f"{row.unit}, {time.monotonic() - began:.1f} s {result['error']}".rstrip(),
-                      file=sys.stderr, flush=True)
-    return results
+def why_not(args, row, name, program):
+    """Why a server does not run a row; empty when it does."""
+    cls = peers.SERVERS[name]
+    if row.servers and name not in row.servers:
+        return "not asked"
+    if not row.count_for(cls, args.quick):
+        return "not in quick runs"
+    return cls.why_not(program, row)
 
 
-def show_number(value):
-    if value is None:
-        return "-"
-    if value == 0 or abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if abs(value) >= 1 else f"{value:.2f}"
+def turns_of(args, row, cls):
+    return min(limit for limit in (args.repeat, row.turns, cls.turns) if limit)
 
 
-def show_value(value):
-    if isinstance(value, (tuple, list)):
-        return " / ".join(show_number(part) for part in value)
-    return show_number(value)
+def show_figures(row, figures):
+    return ", ".join(f"{figure.key} {figures[figure.key]:,.4g}" for figure in row.figures
+                     if figure.key in figures) or "no figure"
 
 
-def of_row(results, row, name):
-    return [r for r in results if r["row"] == row.key and r["server"] == name and r["found"]]
-
-
-def median_value(results, row, name):
-    """The median of the row's figure; a pair of medians for a latency; None without any."""
-    values = [r["value"] for r in of_row(results, row, name) if r["value"] is not None]
-    if not values:
-        return None
-    if row.kind == "latency":
-        return tuple(statistics.median(value[i] for value in values) for i in range(2))
-    return statistics.median(values)
-
-
-def show_spread(results, row, name):
-    values = [r["value"] for r in of_row(results, row, name) if r["value"] is not None]
-    middle = median_value(results, row, name)
-    if middle is None:
-        return "-"
-    if row.kind == "latency":
-        low, high = ([pick(value[i] for value in values) for i in range(2)] for pick in (min, max))
-    else:
-        low, high = min(values), max(values)
-    return f"**{show_value(middle)}** ({show_value(low)} to {show_value(high)})"
-
-
-def show_ratio(results, row, name, to):
-    value, base = median_value(results, row, name), median_value(results, row, to)
-    if value is None or base is None:
-        return "-"
-    pairs = zip(value, base) if row.kind == "latency" else [(value, base)]
-    return " / ".join(f"{v / b:.2f}" if b else "-" for v, b in pairs)
-
-
-def show_met(results, row):
-    value = median_value(results, row, SUBJECT)
-    if value is None or row.target is None:
-        return "-"
-    if row.kind == "latency":
-        met = all(v <= t for v, t in zip(value, row.target))
-    else:
-        met = value >= row.target if row.higher_is_better else value <= row.target
-    return "yes" if met else "no"
-
-
-def show_delivered(results, row, name):
-    found = [r["found"] for r in of_row(results, row, name)]
-    expected = sum(f["deliveries_expected"] for f in found)
-    if not expected:
-        return "-"
-    delivered = sum(f["delivered"] for f in found)
-    percent = 100 * delivered / expected
-    return "100 %" if delivered == expected else f"{min(percent, 99.99):.2f} %"
-
-
-def generator_figures(results, row, name):
-    """Median CPU seconds of the generator per million deliveries, and its share of one core."""
-    cost, share = [], []
-    for r in of_row(results, row, name):
-        for part in r["found"]["measures"]:
-            if part["name"] in ("run", "drain"):
-                if part["delivered"]:
-                    cost.append(part["generator_cpu_s"] / part["delivered"] * 1e6)
-                if part["wall_s"]:
-                    share.append(100 * part["generator_cpu_s"] / part["wall_s"])
-    return (statistics.median(cost) if cost else None,
-            statistics.median(share) if share else None)
-
-
-def print_table(header, lines):
-    print("| " + " | ".join(header) + " |")
-    print("|" + " --- |" * len(header))
-    for line in lines:
-        print("| " + " | ".join(line) + " |")
-    print()
-
-
-def log_line(results, names):
-    """The row on log bytes per message, from the counters of the durable rows."""
-    per_message = []
-    for r in results:
-        logged = (r.get("counters") or {}).get("log_bytes")
-        if r["server"] == SUBJECT and r["row"] == "fan_in_qos1_persistent" and logged:
-            per_message.append(logged / r["found"]["published"])
-    if not per_message:
-        return []
-    middle = statistics.median(per_message)
-    limit = 1.5 * rows.PAYLOAD
-    shown = f"**{middle:.0f}** ({min(per_message):.0f} to {max(per_message):.0f})"
-    cells = [shown if name == SUBJECT else "-" for name in names]
-    return [[f"log written per message of {rows.PAYLOAD} B (bytes)", *cells, "-", "-", "-", "-",
-             f"<= {limit:.0f}", "yes" if middle <= limit else "no"]]
-
-
-def print_main_table(args, results, names):
-    header = ["work", *names, f"{SUBJECT} / {BASELINE}", f"{SUBJECT} / {FLOOR}",
-              "delivered (" + ", ".join(names) + ")",
-              "generator CPU s per million (" + ", ".join(names) + ")", "target", "met"]
-    lines = []
-    for row in args.rows:
-        cost = [generator_figures(results, row, name)[0] for name in names]
-        lines.append([f"{row.title} ({row.unit})",
-                      *(show_spread(results, row, name) for name in names),
-                      show_ratio(results, row, SUBJECT, BASELINE),
-                      show_ratio(results, row, SUBJECT, FLOOR),
-                      ", ".join(show_delivered(results, row, name) for name in names),
-                      ", ".join(show_number(value) for value in cost),
-                      row.target_text or "-", show_met(results, row)])
-    print_table(header, lines + log_line(results, names))
-
-
-def median_of(found, pick):
-    values = [pick(f) for f in found]
-    values = [value for value in values if value is not None]
-    return statistics.median(values) if values else None
-
-
-def show_latency(found, name):
-    if not any(f[name]["count"] for f in found):
-        return "-"
-    return " / ".join(show_number(median_of(found, lambda f, k=k: f[name][k]))
-                      for k in ("p50_us", "p99_us", "p999_us"))
-
-
-def print_detail_table(args, results, names):
-    header = ["work", "server", "messages", "deliveries or acks per s",
-              "delivery p50 / p99 / p99.9 us", "PUBACK p50 / p99 / p99.9 us",
-              "server % of a core", "generator % of a core"]
-    lines = []
-    for row in args.rows:
-        for name in names:
-            found = [r["found"] for r in of_row(results, row, name)]
-            parts = [f["measures"][-1] for f in found if f["measures"]]
-            if not parts:
-                continue
-            rate = median_of(parts, lambda p: (p["delivered"] or p["acked"]) / p["wall_s"])
-            busy = median_of(parts, lambda p: 100 * p.get("server_cpu_s", 0) / p["wall_s"])
-            generator = median_of(parts, lambda p: 100 * p["generator_cpu_s"] / p["wall_s"])
-            lines.append([row.key, name, show_number(median_of(found, lambda f: f["published"])),
-                          show_number(rate), show_latency(found, "delivery"),
-                          show_latency(found, "ack"), show_number(busy), show_number(generator)])
-    print_table(header, lines)
-
-
-def print_report(args, programs, results):
-    names = list(programs)
-    now = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
-    print(f"\n# Benchmark of {now}{', quick' if args.quick else ''}\n")
-    print(f"{platform.system()} {platform.release()}, {os.cpu_count()} cores, load average "
-          f"{results[0]['load_average']:.2f} at the start and {os.getloadavg()[0]:.2f} at the end; "
-          f"{args.repeat} runs of each, interleaved; payload {rows.PAYLOAD} B, "
-          f"{args.batch or 10} messages per write. Median (least to most).\n")
-    for name in names:
-        print(f"- {servers.SERVERS[name].version(programs[name])}: "
-              f"{servers.SERVERS[name].settings}")
-    print()
-    print_main_table(args, results, names)
-    print("Details, medians. Without a rate limit the latencies are those of full queues.\n")
-    print_detail_table(args, results, names)
-    errors = sorted({f"{r['row']}, {r['server']}: {r['error']}" for r in results if r["error"]})
-    for error in errors:
-        print(f"- {error}")
+def run_turn(args, journal, row, programs, turn):
+    """One turn of a row: each server once, if it is to run."""
+    for name, program in programs.items():
+        reason = why_not(args, row, name, program)
+        if reason:
+            if reason != "not asked":
+                journal.leave_out(row, name, reason)
+            continue
+        first = turn == 0 and name == rows.SUBJECT
+        if (turn >= turns_of(args, row, peers.SERVERS[name]) or journal.has(row, name, turn)
+                or journal.failed(row, name) or (args.is_late() and not first)):
+            continue
+        began = time.monotonic()
+        result = run_once(args, row, name, program)
+        result.update(turn=turn, took_s=time.monotonic() - began)
+        journal.add(result)
+        print(f"{time.strftime('%H:%M:%S')} {row.key} {name} {turn + 1}: "
+              f"{show_figures(row, result['figures'])}; {result['took_s']:.1f} s {result['error']}"
+              .rstrip(), file=sys.stderr, flush=True)
 
 
 def main():
     args = parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # ends the server it runs, too
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit[1], limit[1]))
     pathlib.Path(args.work_dir).mkdir(parents=True, exist_ok=True)
-    programs = find_programs(args.servers)
+    journal = Journal(args.output, args.resume)
+    programs = find_programs(args, journal)
     if not programs:
         sys.exit("no server to run")
-    results = run_all(args, programs)
-    print_report(args, programs, results)
-    output = pathlib.Path(args.output) if args.output else (
-        servers.ROOT / "bench/results" / time.strftime("%Y%m%d-%H%M%S.json"))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps({"quick": args.quick, "repeat": args.repeat,
-                                  "kernel": platform.release(), "cores": os.cpu_count(),
-                                  "servers": {name: servers.SERVERS[name].version(program)
-                                              for name, program in programs.items()},
-                                  "results": results}, indent=1) + "\n")
-    print(f"\nRaw results: {os.path.relpath(output)}")
-    wrong = [r for r in results if r["server"] == SUBJECT and (not r["found"] or r["error"])]
+    deadline = time.monotonic() + args.minutes * 60
+    args.is_late = lambda: time.monotonic() > deadline
+    for row in args.rows:
+        for turn in range(args.repeat):
+            run_turn(args, journal, row, programs, turn)
+    journal.content.update(late=args.is_late(), load_average_end=os.getloadavg()[0],
+                           ended=time.strftime("%Y-%m-%d %H:%M"))
+    journal.save()
+    print(f"Results: {os.path.relpath(journal.path)}")
+    wrong = [r for r in journal.content["results"]
+             if r["server"] == rows.SUBJECT and (not r["found"] or r["error"])]
     sys.exit(1 if wrong else 0)
 
 

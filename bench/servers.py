@@ -1,4 +1,5 @@
-"""The servers that the benchmark compares. To add one, write a class here and list it in SERVERS.
+"""What the benchmark knows of servers, and TideMQ, mosquitto and the floor. Further ones are in
+peers.py, which has the list of all.
 
 A server is started afresh, with an empty folder of its own, for every run. Settings that differ
 from the server's own defaults are stated in `settings`, which the report prints.
@@ -11,11 +12,10 @@ import signal
 import socket
 import subprocess
 import time
-import urllib.error
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 60
 QUIET_CPU_S = 0.005  # a server is quiet when it used less than this in one QUIET_STEP_S
 QUIET_STEP_S = 0.2
@@ -39,16 +39,32 @@ def first_existing(*paths):
     return next((str(path) for path in paths if path and pathlib.Path(path).is_file()), None)
 
 
+def anon_bytes(pid):
+    """Resident anonymous memory of a process."""
+    found = re.search(r"^RssAnon:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text(), re.M)
+    return int(found[1]) * 1024 if found else 0
+
+
+def disk_bytes(folder):
+    """What the files below a folder take on the disk."""
+    return sum(path.stat().st_blocks * 512 for path in pathlib.Path(folder).rglob("*")
+               if path.is_file())
+
+
 class Server:
     """One server process. Subclasses say which program, how it is called and configured."""
 
     name = ""
     settings = ""
+    share = 1.0  # of the rows' messages: slow servers get fewer, so that a run ends in time
+    turns = 0  # at most so many runs of a row; 0: as many as asked for
+    warm_up = ()  # loads that are run before the measured one, and not counted
 
-    def __init__(self, program, folder, durable):
+    def __init__(self, program, folder, durable, extra=()):
         self.program = program
         self.folder = pathlib.Path(folder)
         self.durable = durable
+        self.extra = list(extra)  # a row's own settings; only TideMQ has any
         self.port = free_port()
         self.process = None
 
@@ -64,37 +80,55 @@ class Server:
         return cls.name
 
     @classmethod
-    def supports(cls, row):
-        """Whether the server can run a row at all."""
-        del row
-        return True
+    def why_not(cls, program, row):
+        """Why the server cannot run a row; empty when it can."""
+        del program, row
+        return ""
 
     def command(self):
         raise NotImplementedError
+
+    def environment(self):
+        """The process's environment."""
+        return None
 
     def counters(self):
         """Further figures of the running server: {'log_bytes': bytes appended to its log}."""
         return {}
 
     def start(self):
-        """Starts the server and waits until it accepts connections and has gone quiet, so that
-        its preparations are not counted with the load. Returns the seconds until it accepted."""
+        """Starts the server and waits until it has answered a CONNECT and has gone quiet, so that
+        its preparations are not counted with the load. Returns the seconds until it answered."""
+        took = self.start_serving()
+        self.wait_quiet()
+        return took
+
+    def start_serving(self):
+        """Starts the server; returns the seconds until it has answered a CONNECT."""
         began = time.monotonic()
         with open(self.folder / "output", "ab") as output:
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL,
-                                            stdout=output, stderr=output, cwd=self.folder)
+                                            stdout=output, stderr=output, cwd=self.folder,
+                                            env=self.environment())
         while True:
             try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                break
+                self.exchange(b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04warm", 4)
+                return time.monotonic() - began
             except OSError:
                 self.check_alive()
                 if time.monotonic() - began > START_TIMEOUT_S:
-                    raise RuntimeError(f"{self.name} does not listen on port {self.port}")
+                    raise RuntimeError(f"{self.name} does not answer on port {self.port}")
                 time.sleep(0.005)
-        took = time.monotonic() - began
-        self.wait_quiet()
-        return took
+
+    def exchange(self, request, answer_size):
+        """Sends bytes over a connection of their own and waits for so many."""
+        with socket.create_connection(("127.0.0.1", self.port), START_TIMEOUT_S) as link:
+            link.sendall(request)
+            while answer_size > 0:
+                got = len(link.recv(answer_size))
+                if got == 0:
+                    raise ConnectionError(f"{self.name} closed the connection")
+                answer_size -= got
 
     def check_alive(self):
         if self.process.poll() is not None:
@@ -113,6 +147,10 @@ class Server:
             if quiet == QUIET_STEPS:
                 return
             before = now
+
+    def anon_bytes(self):
+        """Resident anonymous memory."""
+        return anon_bytes(self.process.pid)
 
     def kill(self):
         """kill -9."""
@@ -165,13 +203,24 @@ class TideMQ(Server):
     settings = ("defaults (fdatasync before every PUBACK and PUBREC, in all rows); "
                 "topics.auto_create true, auth.anonymous true")
 
-    def __init__(self, program, folder, durable):
-        super().__init__(program, folder, durable)
+    def __init__(self, program, folder, durable, extra=()):
+        super().__init__(program, folder, durable, extra)
         self.admin_port = free_port()
 
     @classmethod
     def find(cls):
         return first_existing(os.environ.get("BENCH_TIDEMQ"), ROOT / "build/release/tidemq")
+
+    @classmethod
+    def why_not(cls, program, row):
+        """A row may set keys that this build does not have."""
+        if not row.settings:
+            return ""
+        known = subprocess.run([program, "config", "reference"], stdout=subprocess.PIPE, text=True,
+                               check=False).stdout
+        missing = [key for key in (setting.split("=")[0] for setting in row.settings)
+                   if f"### `{key}`" not in known]
+        return f"it has no configuration key {', '.join(missing)}" if missing else ""
 
     @classmethod
     def version(cls, program):
@@ -186,20 +235,13 @@ class TideMQ(Server):
                     f"admin.listen=127.0.0.1:{self.admin_port}", "topics.auto_create=true",
                     "auth.anonymous=true"]
         extra = os.environ.get("BENCH_TIDEMQ_SET", "").split()
-        return [self.program, "serve"] + [word for setting in settings + extra
+        return [self.program, "serve"] + [word for setting in settings + self.extra + extra
                                           for word in ("--set", setting)]
 
     def publish_one(self):
         """One acknowledged message, so that the server has begun its first log file."""
-        with socket.create_connection(("127.0.0.1", self.port), 5) as link:
-            link.sendall(b"\x10\x10\x00\x04MQTT\x04\x02\x00\x00\x00\x04warm"
-                         b"\x32\x0a\x00\x04warm\x00\x01up")
-            wanted = 4 + 4  # CONNACK, PUBACK
-            while wanted > 0:
-                got = len(link.recv(wanted))
-                if got == 0:
-                    raise RuntimeError(f"{self.name} closed the connection of the first message")
-                wanted -= got
+        self.exchange(b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04warm"
+                      b"\x32\x0a\x00\x04warm\x00\x01up", 4 + 4)  # CONNACK, PUBACK
 
     def wait_quiet(self):
         """A new server prepares log files for the first seconds, and one more when it begins to
@@ -213,9 +255,10 @@ class TideMQ(Server):
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
                 text = answer.read().decode()
-        except (OSError, urllib.error.URLError):
+        except OSError:
             return {}
-        names = {"tidemq_store_bytes": "log_bytes", "tidemq_store_syncs": "syncs"}
+        names = {"tidemq_store_bytes": "log_bytes", "tidemq_store_syncs": "syncs",
+                 "tidemq_store_checkpoints": "checkpoints", "tidemq_store_seals": "seals"}
         found = {}
         for metric, name in names.items():
             line = re.search(rf"^{metric}(?:_total)?(?:{{.*}})? (\S+)", text, re.MULTILINE)
@@ -235,12 +278,9 @@ class Floor(Server):
                               ROOT / "build/bench/tidemq-floor")
 
     @classmethod
-    def supports(cls, row):
-        return row.has_floor
+    def why_not(cls, program, row):
+        return "" if row.has_floor else "the relay has nothing to do there"
 
     def command(self):
         return [self.program, "--port", str(self.port)] + (
             ["--log", str(self.folder / "log")] if self.durable else [])
-
-
-SERVERS = {cls.name: cls for cls in (Mosquitto, TideMQ, Floor)}

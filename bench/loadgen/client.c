@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #define FILTERS_AT_ONCE 100
+#define KEEP_ALIVE_S    3600 /* the generator sends no PINGREQ; 0 is refused by some servers */
 
 void client_init(struct client *client, struct gen *gen, uint32_t index, const char *id)
 {
@@ -419,6 +420,7 @@ static void on_connected(struct client *client)
     }
     const struct packet_login login = {.version = options->version,
                                        .clean = client->clean,
+                                       .keep_alive_s = KEEP_ALIVE_S,
                                        .session_expiry_s = client->clean ? 0 : 3600,
                                        .client_id = client->id,
                                        .username = options->username,
