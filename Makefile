@@ -3,13 +3,14 @@
 .PHONY: help run build test test-long bench fuzz format clean
 
 FUZZ_SECONDS ?= 60
+BENCH_ARGS ?=
 
 help:
 	@echo "make run        build TideMQ and start it in the foreground on 127.0.0.1:1883, data in ./data"
 	@echo "make build      build it: build/release/tidemq"
 	@echo "make test       run all tests (under 30 minutes)"
 	@echo "make test-long  run what does not fit there too"
-	@echo "make bench      measure TideMQ beside other servers (about 20 minutes)"
+	@echo "make bench      measure TideMQ beside other servers, tables and plots (about 45 minutes)"
 	@echo "make fuzz       run each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS))"
 	@echo "make format     format the C sources"
 	@echo "make clean      remove build/ (data/ stays)"
@@ -36,10 +37,14 @@ test-long:
 	python3 tools/test.py --long
 
 bench:
-	@tools/install.sh test
+	@tools/install.sh bench
 	cmake --preset release
 	cmake --build --preset release
-	python3 bench/run.py
+	python3 tools/test.py --venv
+	python3 bench/peers/build.py
+	out=bench/results/$$(date +%Y-%m-%d-%H%M); \
+	    python3 bench/run.py --output $$out $(BENCH_ARGS); \
+	    status=$$?; bench/report $$out && exit $$status
 
 fuzz:
 	@tools/install.sh test

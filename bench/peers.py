@@ -94,6 +94,7 @@ class JavaServer(servers.Server):
 
     turns = 1
     share = 0.2
+    quiet_timeout_s = 3  # its compiler and collector never quite rest
     warm_up = WARM_UP
 
     @classmethod

@@ -58,6 +58,7 @@ class Server:
     settings = ""
     share = 1.0  # of the rows' messages: slow servers get fewer, so that a run ends in time
     turns = 0  # at most so many runs of a row; 0: as many as asked for
+    quiet_timeout_s = QUIET_TIMEOUT_S
     warm_up = ()  # loads that are run before the measured one, and not counted
 
     def __init__(self, program, folder, durable, extra=()):
@@ -136,7 +137,7 @@ class Server:
             raise RuntimeError(f"{self.name} ended with {self.process.returncode}: {text[-2000:]}")
 
     def wait_quiet(self):
-        deadline = time.monotonic() + QUIET_TIMEOUT_S
+        deadline = time.monotonic() + self.quiet_timeout_s
         before = cpu_seconds(self.process.pid)
         quiet = 0
         while time.monotonic() < deadline:

@@ -1,8 +1,9 @@
 #!/bin/sh
-# Installs what building (`build`), trying out (`run`) or testing (`test`) TideMQ needs on Debian 12,
-# and only what is missing. Says what it installs and why; with nothing missing it needs neither root nor a network.
+# Installs what building (`build`), trying out (`run`), testing (`test`) or benchmarking (`bench`)
+# TideMQ needs on Debian 12, and only what is missing. Says what it installs and why; with nothing
+# missing it needs neither root nor a network.
 #
-# usage: tools/install.sh build|run|test
+# usage: tools/install.sh build|run|test|bench
 set -eu
 
 # package, a blank, why
@@ -52,6 +53,23 @@ go 1.19 golang-go Go client under test
 node 16.0 nodejs JavaScript client under test
 npm 6.0 npm fetches the JavaScript client
 systemd-analyze 0.0 systemd checks the service unit
+'
+
+# What builds the servers that TideMQ is compared with; versions as those servers want them.
+bench_packages='
+mosquitto peer in benchmarks
+python3-venv draws the plots
+'
+
+bench_commands='
+python3 3.9 python3 runs the benchmarks
+java 11.0 default-jdk-headless runs HiveMQ CE and Moquette
+javac 11.0 default-jdk-headless builds their main programs
+mvn 3.6 maven fetches HiveMQ CE and Moquette
+go 1.19 golang-go builds mochi-mqtt
+cargo 0.60 cargo builds rumqttd
+node 16.0 nodejs runs aedes
+npm 6.0 npm fetches aedes
 '
 
 say() {
@@ -138,8 +156,11 @@ run)
 test)
     what='to build and test'
     ;;
+bench)
+    what='to build and benchmark'
+    ;;
 *)
-    say "usage: tools/install.sh build|run|test"
+    say "usage: tools/install.sh build|run|test|bench"
     exit 2
     ;;
 esac
@@ -157,6 +178,11 @@ fi
 if [ "$1" = test ]; then
     find_packages "$test_packages"
     find_commands "$test_commands"
+fi
+
+if [ "$1" = bench ]; then
+    find_packages "$bench_packages"
+    find_commands "$bench_commands"
 fi
 
 if [ -z "$missing" ]; then

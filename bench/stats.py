@@ -1,0 +1,82 @@
+"""What is computed from the results of a run: medians, ratios, targets, growth. Pure functions over
+the content of raw.json, see run.py."""
+import statistics
+
+import rows
+
+BUSY = 0.9  # of a core: a generator that used more may have been what was slow
+
+
+def results_of(content, row, server):
+    """A server's runs of a row."""
+    return [r for r in content["results"] if r["row"] == row.key and r["server"] == server]
+
+
+def values(content, row, server, key):
+    """A figure from every run that has it."""
+    return [r["figures"][key] for r in results_of(content, row, server)
+            if r["figures"].get(key) is not None]
+
+
+def median(content, row, server, key):
+    """The median of a figure over the runs; None without any."""
+    found = values(content, row, server, key)
+    return statistics.median(found) if found else None
+
+
+def ratio(content, row, server, other, key):
+    """The ratio of two servers' medians; None where one has none or the second is 0."""
+    value, base = median(content, row, server, key), median(content, row, other, key)
+    return value / base if value is not None and base else None
+
+
+def is_met(figure, value):
+    """Whether a value reaches the figure's target; None without target or value."""
+    if value is None or figure.target is None:
+        return None
+    return value >= figure.target if figure.higher_is_better else value <= figure.target
+
+
+def delivered(content, row, server):
+    """(delivered, due) of all runs of a row."""
+    found = [r["found"] for r in results_of(content, row, server) if r["found"]]
+    return (sum(f["delivered"] for f in found), sum(f["deliveries_expected"] for f in found))
+
+
+def points(content, key, series, server):
+    """[(x, median)] of a series' figure."""
+    found = [(row.x, median(content, row, server, key))
+             for row in rows.ROWS if row.series == series.key]
+    return sorted((x, value) for x, value in found if value is not None)
+
+
+def growth(curve):
+    """The most by which a cost grows from one point of a curve to a later one, as (factor, x of the
+    first, x of the second); None with fewer than two points. Costs of 0 are left out. A factor
+    below 1 means that it falls everywhere."""
+    curve = [(x, value) for x, value in curve if value > 0]
+    steps = [(later / value, x, later_x) for i, (x, value) in enumerate(curve)
+             for later_x, later in curve[i + 1:]]
+    return max(steps) if steps else None
+
+
+def measured_part(result):
+    """The part of a run that its figures are about: the last one that moved something."""
+    parts = [part for part in (result["found"] or {}).get("measures", []) if part["wall_s"] > 0]
+    return parts[-1] if parts else None
+
+
+def generator_share(result):
+    """The load generator's share of one core while it was measured; None when unknown."""
+    part = measured_part(result)
+    return part["generator_cpu_s"] / part["wall_s"] if part else None
+
+
+def errors(content):
+    """{(row key, server): [texts]} of the runs in which something went wrong."""
+    found = {}
+    for r in content["results"]:
+        text = r["error"] or ("" if r["found"] is None or r["found"]["ok"] else "incomplete")
+        if text and text not in found.setdefault((r["row"], r["server"]), []):
+            found[r["row"], r["server"]].append(text)
+    return {key: texts for key, texts in found.items() if texts}
