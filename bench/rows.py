@@ -113,7 +113,7 @@ def puback(rate, burst):
 def filter_load(filters):
     """Load over so many filters, of 4 to 400 sessions with at most 2,500 each."""
     return ["filters", "--filters", filters, "--subscribers", max(4, filters // 2500),
-            "--publishers", 10, "--count", "{count}", "--timeout", 60]
+            "--publishers", 10, "--count", "{count}", "--timeout", 20]
 
 
 MAIN = [
@@ -147,7 +147,7 @@ MAIN = [
         [Figure("bytes", "user-space memory", "bytes each", 4096, "<= 4,096"),
          Figure("rate", "connected", "per s", None, "", True)], "connections", fixed=True),
     Row("retained", "1,000,000 retained messages, then a # subscriber",
-        ["retained", "--publishers", 100, "--count", "{count}", "--timeout", 60], 1000000, 50000,
+        ["retained", "--publishers", 100, "--count", "{count}", "--timeout", 20], 1000000, 50000,
         [Figure("cpu", "server CPU to stream", "CPU s per million delivered"),
          Figure("rate", "streamed", "msg/s", None, "", True),
          Figure("set_cpu", "server CPU to set", "CPU s per million"),

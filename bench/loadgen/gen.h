@@ -71,8 +71,9 @@ struct counters {
     uint64_t gaps; /* a sequence number was jumped over */
     uint64_t corrupt;
     uint64_t ready;
-    uint64_t finished; /* connections made and closed again, as their pattern wants */
-    uint64_t closed;   /* connections that the server closed */
+    uint64_t finished;  /* connections made and closed again, as their pattern wants */
+    uint64_t forgotten; /* sessions that should have been there */
+    uint64_t closed;    /* connections that the server closed */
     uint64_t reads;
     uint64_t writes;
 };

@@ -26,7 +26,7 @@ static bool connect_next(struct client *client, struct gen *gen, uint32_t opened
     const struct options *options = gen->options;
     if (client->state == CLIENT_READY) {
         if (options->resume && !client->session_present)
-            gen_fail(gen, "the server has forgotten the session of '%s'", client->id);
+            gen->counters.forgotten++;
         client_close(client);
         gen->counters.finished++;
     }
@@ -57,6 +57,9 @@ void pattern_many_connect(struct gen *gen, struct pattern_result *result)
                      (unsigned long long)before, options->count, options->timeout_s);
     }
     measure_settle(measure, gen);
+    if (gen->counters.forgotten > 0)
+        gen_fail(gen, "the server has forgotten %llu of %u sessions",
+                 (unsigned long long)gen->counters.forgotten, options->count);
     crowd_done(&crowd);
 }
 

@@ -78,8 +78,8 @@ static void print_json(const struct gen *gen, const struct pattern_result *resul
            c->published, c->acked, result->acks_expected, c->delivered,
            result->deliveries_expected);
     printf(",\"duplicates\":%" PRIu64 ",\"gaps\":%" PRIu64 ",\"corrupt\":%" PRIu64
-           ",\"connections_lost\":%" PRIu64,
-           c->duplicates, c->gaps, c->corrupt, c->closed);
+           ",\"connections_lost\":%" PRIu64 ",\"sessions_forgotten\":%" PRIu64,
+           c->duplicates, c->gaps, c->corrupt, c->closed, c->forgotten);
     json_hist("delivery", &gen->delivery);
     json_hist("ack", &gen->ack);
     json_hist("connack", &gen->connack);
