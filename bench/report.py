@@ -120,7 +120,7 @@ def main_table(content):
 def short_of(content, row, name):
     """A mark where a server did not deliver everything, or did the row with fewer things."""
     count = max((r["count"] for r in stats.results_of(content, row, name)), default=0)
-    mark = f" [{count:,}]" if row.others_count and count == row.others_count else ""
+    mark = f" [{count:,}]" if row.others_count and count != row.count else ""
     got, due = stats.delivered(content, row, name)
     if row.scenario == "kill" or got >= due:
         return mark

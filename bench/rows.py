@@ -25,7 +25,8 @@ class Figure:
 class Row:
     """Work for a server. `load` is for the load generator; {count} is the number of messages,
     connections, sessions or filters: `count`, in quick runs `quick_count`, for slow servers less
-    (their `share`), but at least `least`."""
+    (their `share`), but at least `least`. {sessions} is how many share so many filters, at most some
+    2,500 each."""
 
     key: str
     title: str
@@ -60,7 +61,8 @@ class Row:
         return min(count, max(self.least, int(count * server_class.share)))
 
     def load_args(self, count, batch=None):
-        args = [str(word).replace("{count}", str(count)) for word in self.load]
+        sessions = max(4, count // 2500 // 4 * 4)
+        args = [str(word).format(count=count, sessions=sessions) for word in self.load]
         return args + (["--batch", str(batch)] if batch else [])
 
 
@@ -110,10 +112,8 @@ def puback(rate, burst):
             rate, "--burst", burst, "--count", "{count}", "--lag-max", 0]
 
 
-def filter_load(filters):
-    """Load over so many filters, of 4 to 400 sessions with at most 2,500 each."""
-    return ["filters", "--filters", filters, "--subscribers", max(4, filters // 2500),
-            "--publishers", 10, "--count", "{count}", "--timeout", 20]
+FILTER_LOAD = ["filters", "--filters", "{count}", "--subscribers", "{sessions}", "--publishers", 10,
+               "--count", 40000, "--timeout", 20]
 
 
 MAIN = [
@@ -155,8 +155,8 @@ MAIN = [
          Figure("peak", "memory on top while streaming", "MiB", 64, "flat: <= 64"),
          Figure("others", "p99 of others' deliveries meanwhile", "us", 10000, "<= 10,000")],
         "retained", others_count=200000, turns=2),
-    Row("filters_many", "1,000,000 filters with + and #, QoS 0", filter_load(1000000), 200000,
-        20000, FILTERS, "filters", others_count=20000, turns=2),
+    Row("filters_many", "1,000,000 filters with + and #, QoS 0", FILTER_LOAD, 1000000, 20000,
+        FILTERS, "filters", others_count=20000, fixed=True, turns=2),
     Row("sessions", "1,000,000 durable sessions with a filter each",
         ["sessions", "--count", "{count}", "--source-addresses", 64], 1000000, 20000, SESSIONS,
         "sessions", persistent=True, needs_disk=True, others_count=20000, turns=1),
@@ -194,9 +194,10 @@ def fan_out_point(subscribers):
 
 
 def filter_point(filters):
+    """In quick runs the largest is left out."""
     return Row(f"filters_{filters}", f"{filters:,} filters with + and #, QoS 0",
-               filter_load(filters), 200000, 20000, FILTERS, "filters", series="filters", x=filters,
-               servers=BOTH, turns=2)
+               FILTER_LOAD, filters, filters if filters <= 100000 else 0, FILTERS, "filters",
+               series="filters", x=filters, servers=BOTH, fixed=True, turns=2)
 
 
 def session_point(sessions):
