@@ -185,12 +185,12 @@ BOTH = ("mosquitto", "tidemq")
 
 def fan_out_point(subscribers):
     deliveries = 2000000 if subscribers > 1 else 400000
-    lag = max(10, min(1000, 50000 // subscribers))
     return Row(f"fan_out_{subscribers}", f"fan-out QoS 0, 1 to {subscribers:,}",
-               ["fan", "--publishers", 1, "--subscribers", subscribers, "--lag-max", lag, "--count",
+               ["fan", "--publishers", 1, "--subscribers", subscribers, "--lag-max", 100, "--count",
                 "{count}", "--source-addresses", 4, "--timeout", 30],
-               max(200, deliveries // subscribers), max(30, deliveries // 20 // subscribers),
-               cpu(), series="fan_out", x=subscribers, servers=FAST, turns=2)
+               max(200, deliveries // subscribers), max(100, deliveries // 20 // subscribers),
+               cpu(), series="fan_out", x=subscribers, servers=(*FAST, "floor"), has_floor=True,
+               least=100, turns=2)
 
 
 def filter_point(filters):

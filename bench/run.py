@@ -29,9 +29,10 @@ RESULTS = servers.ROOT / "bench" / "results"
 def parse_args(words=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true",
-                        help="small counts and one run of each, about five minutes")
-    parser.add_argument("--servers", default=",".join(peers.SERVERS),
-                        help="comma-separated, in the order of their turns (%(default)s)")
+                        help="small counts and one run of each, five to ten minutes")
+    parser.add_argument("--servers", help="comma-separated, in the order of their turns (all; "
+                        "quick: those without a virtual machine to warm up): "
+                        + ",".join(peers.SERVERS))
     parser.add_argument("--rows", help="comma-separated names of rows or series; main: the rows "
                         "without the series; default: all but extras; of "
                         + ", ".join(row.key for row in rows.MAIN) + "; series "
@@ -49,6 +50,8 @@ def parse_args(words=None):
                         help="take up the run whose results are in the folder")
     args = parser.parse_args(words)
     args.repeat = args.repeat or (1 if args.quick else 3)
+    args.servers = args.servers or ",".join(
+        name for name, cls in peers.SERVERS.items() if not (args.quick and cls.warm_up))
     args.loadgen = args.loadgen or servers.first_existing(
         servers.ROOT / "build/release/tidemq-loadgen", servers.ROOT / "build/bench/tidemq-loadgen")
     if not args.loadgen:
@@ -118,6 +121,8 @@ def find_programs(args, journal):
         else:
             missing[name] = peers.why_not_built(name)
             print(f"{name} is left out: {missing[name]}", file=sys.stderr)
+    missing.update({name: "not asked" for name in peers.SERVERS
+                    if name not in args.servers.split(",")})
     journal.content.update(
         quick=args.quick, repeat=args.repeat, batch=args.batch or 10, payload=rows.PAYLOAD,
         kernel=platform.release(), cores=os.cpu_count(), missing=missing,

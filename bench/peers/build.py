@@ -40,8 +40,8 @@ def run(log, *command, cwd=None, env=None):
 
 
 def rumqttd(folder, log):
-    """rumqttd, from crates.io. Not --locked: the lock file it ships names a crate that current
-    compilers refuse."""
+    """rumqttd, from crates.io. Not --locked: the lock file it ships names a package that
+    current compilers refuse."""
     run(log, "cargo", "install", "rumqttd", "--version", "0.20.0", "--root", folder,
         env={"CARGO_TARGET_DIR": str(BUILT / "cargo-target")})
     shutil.rmtree(BUILT / "cargo-target", ignore_errors=True)
