@@ -70,6 +70,14 @@ class Statistics(unittest.TestCase):
         self.assertEqual(stats.errors(content), {("fan_in_qos1", "mosquitto"): ["no progress"]})
 
 
+    def test_points_are_at_the_size_that_was_run(self):
+        content = made_up(("filters_many", "tidemq", {"cpu": 4}), ("filters_1000", "tidemq", {"cpu": 2}))
+        content["results"][0]["count"] = 1000000
+        series = next(series for series in rows.SERIES if series.key == "filters")
+        self.assertEqual(stats.points(content, "cpu", series, "tidemq"), [(100, 2), (1000000, 4)])
+        self.assertEqual(stats.points(content, "bytes", series, "tidemq"), [])
+
+
 class Reporting(unittest.TestCase):
     def content(self):
         curve = [("fan_out_10", 1.0), ("fan_out_100", 2.0), ("fan_out_1000", 0.5)]
@@ -191,8 +199,8 @@ class Running(unittest.TestCase):
         self.assertEqual(found["measures"][0]["subscribed"], 1200)
 
     def test_sessions(self):
-        _, figures, _ = self.run_row("sessions_1000", 300)
-        self.assertEqual(figures["lost"], 0)
+        _, figures, notes = self.run_row("sessions_1000", 300)
+        self.assertEqual((figures["lost"], notes["lost_by_term"]), (0, 0))
 
     def test_sessions_that_are_not_there_are_missed(self):
         with tempfile.TemporaryDirectory() as folder:

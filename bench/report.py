@@ -167,7 +167,8 @@ def series_part(content, series, files):
     text.append(f"Linear here means: no cost grows by more than {series.factor:g} from one size to a "
                 f"larger one ({series.why}).\n")
     lines = []
-    sizes = sorted({row.x for row in rows.ROWS if row.series == series.key and ran(content, row)})
+    sizes = sorted({x for key in series.figures for name in names
+                    for x, _ in stats.points(content, key, series, name)})
     for key in series.figures:
         figure = plots.figure_of(series, key)
         for name in names:
