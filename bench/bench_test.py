@@ -119,6 +119,9 @@ class Choosing(unittest.TestCase):
     def test_slow_servers_get_fewer_messages(self):
         self.assertEqual(FAN_IN.count_for(peers.SERVERS["tidemq"], False), 500000)
         self.assertEqual(FAN_IN.count_for(peers.SERVERS["aedes"], False), 50000)
+        pairs = next(row for row in rows.ROWS if row.key == "pairs")
+        self.assertEqual(pairs.count_for(peers.SERVERS["mosquitto"], False), 36000)
+        self.assertEqual(pairs.count_for(peers.SERVERS["mochi"], False), 10000)
         self.assertEqual(FAN_IN.count_for(peers.SERVERS["aedes"], True), 5000)
 
     def test_every_series_has_its_points_and_figures(self):

@@ -93,7 +93,7 @@ class JavaServer(servers.Server):
     """A server in a Java virtual machine: it is warm before it is measured."""
 
     turns = 1
-    share = 0.2
+    share = 0.1
     quiet_timeout_s = 3  # its compiler and collector never quite rest
     warm_up = WARM_UP
 

@@ -148,7 +148,7 @@ def series_plot(folder, content, series, names):
     keys = [key for key in series.figures if curves[key]]
     if not keys:
         return None
-    across = min(3, len(keys))
+    across = 2 if len(keys) == 4 else min(3, len(keys))
     down = -(-len(keys) // across)
     figure, grid = pyplot.subplots(down, across, squeeze=False,
                                    figsize=(max(6.5, 4.3 * across), 3.9 * down))

@@ -229,17 +229,20 @@ def sessions(run):
                "create_cpu": per(part["server_cpu_s"], made, 1e6)}
     figures["disk"] = per(max(0, servers.disk_bytes(server.folder) - disk), made)
     server.kill()
-    figures["kill_s"] = server.start_serving()
+    took = server.start_serving()
     figures["lost"] = look_for_sessions(run)
     if figures["lost"]:
         run.generate()  # makes them again, so that the next start has as many
+    else:
+        figures["kill_s"] = took
     began = time.monotonic()
     server.stop()
     run.notes["stop_s"] = time.monotonic() - began
     figures["term_s"] = server.start_serving()
     run.notes["lost_by_term"] = look_for_sessions(run)
     for name in ("kill", "term"):
-        figures[f"{name}_us"] = per(figures[f"{name}_s"], made, 1e6)
+        if f"{name}_s" in figures:
+            figures[f"{name}_us"] = per(figures[f"{name}_s"], made, 1e6)
     return found, figures
 
 

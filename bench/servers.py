@@ -173,6 +173,7 @@ class Mosquitto(Server):
     settings = ("max_queued_messages 0 and max_inflight_messages 0 (no limits, so that it drops "
                 "nothing), set_tcp_nodelay true, log_dest none; persistence on (default "
                 "autosave) in the durable rows, else off")
+    share = 0.5
 
     @classmethod
     def find(cls):
