@@ -24,7 +24,8 @@ def made_up(*results):
     """Results as run.py writes them; each one is (row, server, figures) and perhaps an error."""
     content = {"began": "2026-01-01 00:00", "quick": False, "repeat": 3, "batch": 10,
                "payload": 256, "kernel": "6.1", "cores": 2, "load_average": 0.5, "results": [],
-               "missing": {"aedes": "npm is not installed"}, "left_out": {"kill": {"floor": "no disk"}},
+               "missing": {"aedes": "npm is not installed"},
+               "left_out": {"kill": {"floor": "no disk"}},
                "servers": {name: {"version": name + " 1", "settings": "none", "warm_up": False}
                            for name in ("tidemq", "mosquitto")}}
     for turn, (row, server, figures, *error) in enumerate(results):
@@ -41,7 +42,8 @@ def made_up(*results):
 class Statistics(unittest.TestCase):
     def test_median_and_ratio_are_over_all_runs(self):
         content = made_up(*(("fan_in_qos1", "tidemq", {"cpu": value}) for value in (1, 9, 2)),
-                          ("fan_in_qos1", "mosquitto", {"cpu": 8}), ("fan_in_qos1", "mosquitto", {}))
+                          ("fan_in_qos1", "mosquitto", {"cpu": 8}),
+                          ("fan_in_qos1", "mosquitto", {}))
         self.assertEqual(stats.median(content, FAN_IN, "tidemq", "cpu"), 2)
         self.assertEqual(stats.ratio(content, FAN_IN, "tidemq", "mosquitto", "cpu"), 0.25)
         self.assertIsNone(stats.ratio(content, FAN_IN, "tidemq", "floor", "cpu"))
@@ -71,7 +73,8 @@ class Statistics(unittest.TestCase):
 
 
     def test_points_are_at_the_size_that_was_run(self):
-        content = made_up(("filters_many", "tidemq", {"cpu": 4}), ("filters_1000", "tidemq", {"cpu": 2}))
+        content = made_up(("filters_many", "tidemq", {"cpu": 4}),
+                          ("filters_1000", "tidemq", {"cpu": 2}))
         content["results"][0]["count"] = 1000000
         series = next(series for series in rows.SERIES if series.key == "filters")
         self.assertEqual(stats.points(content, "cpu", series, "tidemq"), [(100, 2), (1000000, 4)])
@@ -154,7 +157,7 @@ class HastyTideMQ(servers.TideMQ):
 
 
 class Running(unittest.TestCase):
-    """Each scenario once, with little of everything; what must come out is all figures of the row."""
+    """Each scenario once, with little of everything: all figures of the row must come out."""
 
     def run_row(self, key, count):
         row = next(row for row in rows.ROWS if row.key == key)

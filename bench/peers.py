@@ -1,5 +1,7 @@
-"""Servers beside mosquitto, as registries carry them, and the list of all servers. bench/peers/build.py
-builds them into build/peers; one that is not there is left out, with the reason that its build left.
+"""Servers beside mosquitto, as registries carry them, and the list of all servers.
+
+bench/peers/build.py builds them into build/peers; one that is not there is left out, with the
+reason that its build left.
 """
 import os
 import re
@@ -117,8 +119,8 @@ class JavaServer(servers.Server):
 
 class HiveMQ(JavaServer):
     name = "hivemq"
-    settings = ("embedded, everyone may connect, max-queue-size 10,000,000, receive-maximum 65,535, "
-                "overload protection off, persistence in-memory, in the durable rows file; "
+    settings = ("embedded, everyone may connect, max-queue-size 10,000,000, receive-maximum "
+                "65,535, persistence in-memory, in the durable rows file; "
                 + " ".join(JAVA_OPTIONS) + "; 40,000 messages to warm up, not counted")
 
     def command(self):

@@ -119,7 +119,7 @@ def puback_plot(folder, content, names):
     log_axis(axes.yaxis, axes.set_yscale)
     axes.margins(y=0.15)
     axes.set_ylabel("microseconds (logarithmic)")
-    axes.set_title("TideMQ: publish to PUBACK, durable, while checkpoints and seals run", loc="left")
+    axes.set_title("TideMQ: publish to durable PUBACK while checkpoints and seals run", loc="left")
     axes.legend(loc="upper left", ncols=3, fontsize=9)
     return save(figure, folder, "puback.png")
 

@@ -19,22 +19,22 @@ NOT_MEASURED = [
 METHOD = """\
 ## Method
 
-- Servers take turns run by run, each run with a fresh server, an empty folder on a real disk and a
-  free port of 127.0.0.1, left alone until it is quiet. Figures are medians over the runs, with the
-  least and the most behind them; compare figures of one report only.
+- Servers take turns run by run, each run with a fresh server, an empty folder on a real disk and
+  a free port of 127.0.0.1, left alone until it is quiet. Figures are medians over the runs, with
+  the least and the most behind them; compare figures of one report only.
 - **CPU** is user and system time of the server process, all threads, from the first publish until
-  200 ms after the last delivery and acknowledgement, divided by deliveries (fan-out to 500 makes 500
-  of each message). Connecting and subscribing are not in it.
+  200 ms after the last delivery and acknowledgement, divided by deliveries (fan-out to 500 makes
+  500 of each message). Connecting and subscribing are not in it.
 - Load comes from one generator, the same for all: payload {payload} B, {batch} messages per write,
   at most 100 unacknowledged per publisher and 10,000 undelivered (fan-out: 100) in all, MQTT 3.1.1.
   With a rate: one message per write, unless the row says more.
 - TideMQ syncs to disk before each PUBACK and PUBREC in every row. No other server here does.
 - Slow servers get fewer messages and runs (the second table has the counts), so that the whole ends
   in time. Servers in a Java virtual machine first take a load that is not counted.
-- **Ready again**: from starting the process to the answer to the first CONNECT. **Memory** is resident
-  anonymous memory; the kernel's is not in it. **Disk** is the growth of the folder.
-- The generator's own share of a core is in the second table; over 90 % it may have been what was slow:
-  rates are then too low, CPU figures hold.
+- **Ready again**: from starting the process to the answer to the first CONNECT. **Memory** is
+  resident anonymous memory; the kernel's is not in it. **Disk** is the growth of the folder.
+- The generator's own share of a core is in the second table; over 90 % it may have been what was
+  slow: rates are then too low, CPU figures hold.
 """
 
 
@@ -83,8 +83,8 @@ def head(content):
     lines = [f"# Benchmark of {content['began']}{', quick' if content['quick'] else ''}\n",
              f"Linux {content['kernel']}, {content['cores']} cores, load average "
              f"{content['load_average']:.2f} at the start and "
-             f"{content.get('load_average_end', 0):.2f} at the end; up to {content['repeat']} runs of "
-             "each row and server, interleaved.\n"]
+             f"{content.get('load_average_end', 0):.2f} at the end; up to {content['repeat']} runs "
+             "of each row and server, interleaved.\n"]
     for name in names_of(content):
         server = content["servers"][name]
         lines.append(f"- {server['version']}: {server['settings']}")
@@ -110,8 +110,8 @@ def main_table(content):
             middle = stats.median(content, row, rows.SUBJECT, figure.key)
             lines.append([f"{row.title}: {figure.label} ({figure.unit})", figure.target_text or "-",
                           show_met(figure, middle),
-                          *(show_spread(found[name], name == rows.SUBJECT) + short_of(content, row, name)
-                            for name in names),
+                          *(show_spread(found[name], name == rows.SUBJECT)
+                            + short_of(content, row, name) for name in names),
                           *(show_ratio(stats.ratio(content, row, rows.SUBJECT, other, figure.key))
                             for other in (BASELINE, FLOOR))])
     return table(header, lines)
@@ -145,7 +145,7 @@ def detail_table(content):
                 (part["delivered"] or part["acked"] or part["connections"] or part["subscribed"])
                 / part["wall_s"] for part in parts)
             busy = statistics.median(part.get("server_cpu_s", 0) / part["wall_s"] for part in parts)
-            share = statistics.median(map(stats.generator_share, filter(stats.measured_part, found)))
+            share = statistics.median(part["generator_cpu_s"] / part["wall_s"] for part in parts)
             mark = " (the generator may be the limit)" if share > stats.BUSY else ""
             lines.append([row.key, name, str(len(parts)), f"{found[0]['count']:,}", show(rate),
                           percent(busy), percent(share) + mark])
@@ -159,13 +159,13 @@ def series_part(content, series, files):
     if not names:
         reasons = {why for row in rows.ROWS if row.series == series.key
                    for why in content["left_out"].get(row.key, {}).values()}
-        return (f"### {series.title}\n\nNot measured: {'; '.join(sorted(reasons)) or 'not asked for'}."
-                "\n")
+        why = "; ".join(sorted(reasons)) or "not asked for"
+        return f"### {series.title}\n\nNot measured: {why}.\n"
     text = [f"### {series.title}\n"]
     if series.key in files:
         text.append(f"![{series.title}]({files[series.key]})\n")
-    text.append(f"Linear here means: no cost grows by more than {series.factor:g} from one size to a "
-                f"larger one ({series.why}).\n")
+    text.append(f"Linear here means: no cost grows by more than {series.factor:g} from one size to "
+                f"a larger one ({series.why}).\n")
     lines = []
     sizes = sorted({x for key in series.figures for name in names
                     for x, _ in stats.points(content, key, series, name)})

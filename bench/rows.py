@@ -25,8 +25,9 @@ class Figure:
 class Row:
     """Work for a server. `load` is for the load generator; {count} is the number of messages,
     connections, sessions or filters: `count`, in quick runs `quick_count`, for slow servers less
-    (their `share`), but at least `least`. {sessions} is how many share so many filters, at most some
-    2,500 each."""
+    (their `share`), but at least `least`. {sessions} is how many share so many filters, with some
+    2,500 each.
+    """
 
     key: str
     title: str
@@ -214,7 +215,8 @@ def session_point(sessions):
 def payload_point(payload):
     return Row(f"payload_{payload}", f"fan-in QoS 1, payload {payload:,} B",
                FAN_IN + ["--qos", 1, "--payload", payload, "--lag-max", 2000],
-               max(10000, min(200000, (1 << 29) // payload)), max(2000, min(20000, (1 << 26) // payload)),
+               max(10000, min(200000, (1 << 29) // payload)),
+               max(2000, min(20000, (1 << 26) // payload)),
                cpu() + [Figure("cpu_gib", "server CPU", "CPU s per GiB of payload")],
                series="payload", x=payload, servers=FAST, turns=2)
 

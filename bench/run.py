@@ -139,7 +139,8 @@ def run_once(args, row, name, program):
     """One run of one row against a fresh server; returns a result."""
     cls = peers.SERVERS[name]
     folder = tempfile.mkdtemp(prefix="bench-", dir=args.work_dir)
-    server = cls(program, folder, row.durable_for(cls), row.settings if name == rows.SUBJECT else ())
+    settings = row.settings if name == rows.SUBJECT else ()
+    server = cls(program, folder, row.durable_for(cls), settings)
     count = row.count_for(cls, args.quick)
     result = {"row": row.key, "server": name, "count": count, "found": None, "figures": {},
               "notes": {}, "error": ""}

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Builds the servers that TideMQ is compared with, each by the ordinary client of its registry, into
-build/peers, and says what it does. One that cannot be built is left out: the reason is written down
-for the report, and the others go on.
+"""Builds the servers that TideMQ is compared with, each by the ordinary client of its registry.
+
+They go into build/peers, and each step says what it does. One that cannot be built is left out: the
+reason is written down for the report, and the others go on.
 
     build.py             all of them, those that are missing or whose sources here have changed
     build.py aedes ...   these
