@@ -64,8 +64,9 @@ class Statistics(unittest.TestCase):
 
     def test_share_of_the_generator(self):
         content = made_up(("fan_in_qos1", "tidemq", {}))
-        self.assertAlmostEqual(stats.generator_share(content["results"][0]), 0.95)
-        self.assertIsNone(stats.generator_share({"found": None}))
+        part = stats.measured_part(content["results"][0])
+        self.assertAlmostEqual(stats.generator_share(part), 0.95)
+        self.assertIsNone(stats.measured_part({"found": None}))
 
     def test_errors_are_told_once(self):
         content = made_up(*[("fan_in_qos1", "mosquitto", {}, "no progress")] * 2)

@@ -28,7 +28,8 @@ METHOD = """\
 - Load comes from one generator, the same for all: payload {payload} B, {batch} messages per write,
   at most 100 unacknowledged per publisher and 10,000 undelivered (fan-out: 100) in all, MQTT 3.1.1.
   With a rate: one message per write, unless the row says more.
-- TideMQ syncs to disk before each PUBACK and PUBREC in every row. No other server here does.
+- TideMQ syncs to disk before each PUBACK and PUBREC in every row. What others keep is shown by the
+  row on kill -9.
 - Slow servers get fewer messages and runs (the second table has the counts), so that the whole ends
   in time. Servers in a Java virtual machine first take a load that is not counted.
 - **Ready again**: from starting the process to the answer to the first CONNECT. **Memory** is
@@ -128,7 +129,7 @@ def short_of(content, row, name):
 
 
 def percent(share):
-    return "-" if share is None else f"{100 * share:.0f}"
+    return f"{100 * share:.0f}"
 
 
 def detail_table(content):
@@ -145,7 +146,7 @@ def detail_table(content):
                 (part["delivered"] or part["acked"] or part["connections"] or part["subscribed"])
                 / part["wall_s"] for part in parts)
             busy = statistics.median(part.get("server_cpu_s", 0) / part["wall_s"] for part in parts)
-            share = statistics.median(part["generator_cpu_s"] / part["wall_s"] for part in parts)
+            share = statistics.median(map(stats.generator_share, parts))
             mark = " (the generator may be the limit)" if share > stats.BUSY else ""
             lines.append([row.key, name, str(len(parts)), f"{found[0]['count']:,}", show(rate),
                           percent(busy), percent(share) + mark])

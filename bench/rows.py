@@ -106,6 +106,7 @@ SESSIONS = [
 PUBACK = [Figure("p50", "PUBACK p50", "us"),
           Figure("p99", "PUBACK p99", "us", 5000, "<= 5,000, durable"),
           Figure("p999", "PUBACK p99.9", "us"),
+          Figure("rate", "acknowledged", "msg/s", None, "", True),
           Figure("checkpoints", "checkpoints meanwhile", "count"),
           Figure("seals", "seals meanwhile", "count")]
 FREQUENT = ("store.checkpoint_interval=1s", "store.seal_entries=50000")

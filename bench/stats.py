@@ -70,10 +70,9 @@ def measured_part(result):
     return parts[-1] if parts else None
 
 
-def generator_share(result):
-    """The load generator's share of one core while it was measured; None when unknown."""
-    part = measured_part(result)
-    return part["generator_cpu_s"] / part["wall_s"] if part else None
+def generator_share(part):
+    """The load generator's share of one core in a part of a run."""
+    return part["generator_cpu_s"] / part["wall_s"]
 
 
 def errors(content):
