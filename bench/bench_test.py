@@ -68,6 +68,16 @@ class Statistics(unittest.TestCase):
         self.assertAlmostEqual(stats.generator_share(part), 0.95)
         self.assertIsNone(stats.measured_part({"found": None}))
 
+    def test_best_other_is_one_that_delivered_all(self):
+        content = made_up(("fan_in_qos1", "tidemq", {"cpu": 2.0, "rate": 4}),
+                          ("fan_in_qos1", "mosquitto", {"cpu": 20.0, "rate": 1}))
+        cost, rate = FAN_IN.figures[0], rows.Figure("rate", "", "", None, "", True)
+        self.assertEqual(stats.best_other(content, FAN_IN, cost, []), ("mosquitto", 0.1))
+        self.assertEqual(stats.best_other(content, FAN_IN, rate, []), ("mosquitto", 4))
+        self.assertIsNone(stats.best_other(content, FAN_IN, cost, ["mosquitto"]))
+        content["results"][1]["found"]["delivered"] = 89
+        self.assertIsNone(stats.best_other(content, FAN_IN, cost, []))
+
     def test_errors_are_told_once(self):
         content = made_up(*[("fan_in_qos1", "mosquitto", {}, "no progress")] * 2)
         self.assertEqual(stats.errors(content), {("fan_in_qos1", "mosquitto"): ["no progress"]})
@@ -96,7 +106,7 @@ class Reporting(unittest.TestCase):
     def test_report_says_what_the_results_say(self):
         text = report.report(self.content(), {})
         line = next(at for at in text.splitlines() if at.startswith("| " + FAN_IN.title))
-        self.assertIn("| <= 4.0, durable | yes | **2** | 20 [90 % delivered] | 0.10 | - |", line)
+        self.assertIn("| <= 4.0, durable | yes | **2** | 20 [90 % delivered] | 0.10 | - | - |", line)
         self.assertIn("| <= 5.0, durable | **no** | **6** |", text)
         self.assertIn("x2.00 from 10 to 100: **more than linear**", text)
         self.assertIn("fan_in_qos1, mosquitto: no progress for 10 s", text)

@@ -159,7 +159,7 @@ MAIN = [
          Figure("bytes", "memory", "bytes per retained message"),
          Figure("peak", "memory on top while streaming", "MiB", 64, "flat: <= 64"),
          Figure("others", "p99 of others' deliveries meanwhile", "us", 10000, "<= 10,000")],
-        "retained", others_count=200000, turns=2),
+        "retained", fixed=True, others_count=50000, turns=2),
     Row("filters_many", "1,000,000 filters with + and #, QoS 0", FILTER_LOAD, 1000000, 20000,
         FILTERS, "filters", series="filters", others_count=20000, fixed=True, turns=2),
     Row("sessions", "1,000,000 durable sessions with a filter each",

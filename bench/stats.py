@@ -30,6 +30,29 @@ def ratio(content, row, server, other, key):
     return value / base if value is not None and base else None
 
 
+def count_of(content, row, server):
+    """The most messages or things that a server ran a row with; 0 when it did not."""
+    return max((r["count"] for r in results_of(content, row, server)), default=0)
+
+
+def best_other(content, row, figure, apart):
+    """The best server but the subject and those `apart` that delivered all, and in rows of many
+    things had as many, with the subject's ratio to it: (name, ratio); None without one."""
+    found = {}
+    for name in content["servers"]:
+        got, due = delivered(content, row, name)
+        same = not row.others_count or (count_of(content, row, name)
+                                        == count_of(content, row, rows.SUBJECT))
+        value = median(content, row, name, figure.key)
+        if value and got >= due and same and name not in (rows.SUBJECT, *apart):
+            found[name] = value
+    value = median(content, row, rows.SUBJECT, figure.key)
+    if value is None or not found:
+        return None
+    best = (max if figure.higher_is_better else min)(found, key=found.get)
+    return best, value / found[best]
+
+
 def is_met(figure, value):
     """Whether a value reaches the figure's target; None without target or value."""
     if value is None or figure.target is None:
