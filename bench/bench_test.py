@@ -106,7 +106,8 @@ class Reporting(unittest.TestCase):
     def test_report_says_what_the_results_say(self):
         text = report.report(self.content(), {})
         line = next(at for at in text.splitlines() if at.startswith("| " + FAN_IN.title))
-        self.assertIn("| <= 4.0, durable | yes | **2** | 20 [90 % delivered] | 0.10 | - | - |", line)
+        self.assertIn("| <= 4.0, durable | yes | **2** | 20 [90 % delivered] | 0.10 | - | - |",
+                      line)
         self.assertIn("| <= 5.0, durable | **no** | **6** |", text)
         self.assertIn("x2.00 from 10 to 100: **more than linear**", text)
         self.assertIn("fan_in_qos1, mosquitto: no progress for 10 s", text)
