@@ -120,12 +120,18 @@ static void on_pubrel(struct session *session, uint16_t packet_id)
     struct release *release = mem_new(sizeof *release);
     *release = (struct release){
         .number = session->number, .connection = session->connection, .packet_id = packet_id};
+#ifdef MUTATION_PUBCOMP_BEFORE_SYNC
+    pidmap_set(&session->inbound, packet_id, release_mark(release));
+    release_done(broker, release, 0);
+    core_write_lazy(broker);
+#else
     if (core_write(broker, STORE_SYNC, release_done, release) < 0) {
         mem_free(release);
         session_kick(session, REASON_QUOTA_EXCEEDED, "storage takes no writes");
         return;
     }
     pidmap_set(&session->inbound, packet_id, release_mark(release));
+#endif
 }
 
 void link_ack(struct link *link, uint8_t packet_type, uint16_t packet_id, uint8_t reason)

@@ -64,9 +64,12 @@ static int trim_copy(struct trim *trim, const struct message *message)
 {
     struct broker *broker = trim->broker;
     struct retained *retained = retained_find(broker->retained, message->topic);
-    if (!retained || !retained->present || retained->pending > 0 ||
-        retained->position != message->position)
+    if (!retained || !retained->present || retained->position != message->position)
         return 0;
+#ifndef MUTATION_STALE_RETAINED_COPY
+    if (retained->pending > 0)
+        return 0;
+#endif
     struct message copied = *message;
     copied.flags |= MESSAGE_COPY;
     copied.origin = retained->origin;

@@ -44,15 +44,19 @@ def answer(kind, packet_id):
 
 
 class Connection:
-    """One connection. `session_present` says what CONNACK said."""
+    """One connection. `session_present` says what CONNACK said; `will` is (topic, payload, qos)."""
 
-    def __init__(self, address, client_id, clean=False, timeout_s=20):
+    def __init__(self, address, client_id, clean=False, timeout_s=20, will=None):
         self.timeout_s = timeout_s
         self.buffer = bytearray()
+        flags, fields = clean << 1, text(client_id)
+        if will:
+            flags |= 4 | will[2] << 3
+            fields += text(will[0]) + struct.pack(">H", len(will[1])) + will[1]
         try:
             self.sock = socket.create_connection(address, timeout=timeout_s)
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.send(packet(CONNECT, 0, text("MQTT") + bytes([4, clean << 1, 0, 0]) + text(client_id)))
+            self.send(packet(CONNECT, 0, text("MQTT") + bytes([4, flags, 0, 0]) + fields))
             kind, _, body = self.receive()
         except OSError as err:
             raise Gone(str(err)) from None

@@ -12,11 +12,26 @@
 
 #define SECTOR_SIZE 512u
 
+/* A name that an operation the image lacks would have changed. */
+struct lost_name {
+    const struct model_object *dir;
+    struct model_name name;
+};
+
 struct builder {
     struct model *model;
     enum image_mode mode;
     uint64_t seed;
     struct image_stats stats;
+    struct lost_name *lost;
+    size_t lost_count;
+    size_t lost_capacity;
+};
+
+/* Sectors of what is pending, counted from the first. */
+struct sectors {
+    uint64_t begin;
+    uint64_t end;
 };
 
 /* A file being written into the image. */
@@ -49,7 +64,7 @@ uint64_t image_random_below(uint64_t *state, uint64_t limit)
 
 const char *image_mode_name(enum image_mode mode)
 {
-    static const char *const names[] = {"none", "prefix", "sectors", "all", "random"};
+    static const char *const names[] = {"none", "prefix", "sectors", "hole", "all", "random"};
     return names[mode];
 }
 
@@ -87,24 +102,61 @@ static struct model_entries *image_entries(struct model_object *dir)
 
 static void budget_draw(const struct builder *builder, struct model_object *dir)
 {
-    uint64_t random = random_for(builder, dir->id);
+    dir->image_random = random_for(builder, dir->id);
+    const bool chosen = builder->mode != IMAGE_NONE && builder->mode != IMAGE_ALL;
+    dir->image_subset =
+        chosen && builder->mode != IMAGE_PREFIX && (image_random(&dir->image_random) & 1);
     if (builder->mode == IMAGE_NONE)
         dir->image_budget = 0;
-    else if (builder->mode != IMAGE_ALL)
-        dir->image_budget = (size_t)image_random_below(&random, dir->image_budget + 1);
+    else if (chosen && !dir->image_subset)
+        dir->image_budget = (size_t)image_random_below(&dir->image_random, dir->image_budget + 1);
 }
 
-/* Takes one operation from a directory's budget. */
+/* Takes one operation from a directory's budget, or tosses a coin for it. */
 static bool budget_take(struct model_object *dir)
 {
-    if (!dir || dir->image_budget == 0)
-        return !dir;
+    if (!dir)
+        return true;
+    if (dir->image_subset)
+        return image_random(&dir->image_random) & 1;
+    if (dir->image_budget == 0)
+        return false;
     dir->image_budget--;
     return true;
 }
 
-/* Applies to the image's names a random prefix of each directory's pending operations. An
- * operation that is lost in one of its directories ends the other one's prefix, too. */
+static bool name_is(const struct lost_name *lost, const struct model_object *dir,
+                    struct model_name name)
+{
+    return lost->dir == dir && lost->name.size == name.size &&
+           memcmp(lost->name.text, name.text, name.size) == 0;
+}
+
+/* Tells whether an operation builds on one that is lost: on a name of it. */
+static bool builds_on_lost(const struct builder *builder, const struct model_dir_op *op)
+{
+    for (size_t i = 0; i < builder->lost_count; i++) {
+        const struct lost_name *lost = &builder->lost[i];
+        if (name_is(lost, op->dir, op->name) ||
+            (op->from_dir && name_is(lost, op->from_dir, op->from_name)))
+            return true;
+    }
+    return false;
+}
+
+static void lose_name(struct builder *builder, struct model_object *dir, struct model_name name)
+{
+    if (!dir)
+        return;
+    if (!dir->image_subset)
+        dir->image_budget = 0;
+    builder->lost = model_grow(builder->lost, builder->lost_count, &builder->lost_capacity,
+                               sizeof *builder->lost);
+    builder->lost[builder->lost_count++] = (struct lost_name){dir, name};
+}
+
+/* Applies to the image's names some of each directory's pending operations: up to some point, or
+ * any. An operation that is lost in one of its directories is lost in the other one, too. */
 static void names_apply(struct builder *builder)
 {
     const struct model *model = builder->model;
@@ -123,15 +175,15 @@ static void names_apply(struct builder *builder)
     for (size_t i = 0; i < model->dir_op_count; i++) {
         const struct model_dir_op *op = &model->dir_ops[i];
         struct model_object *other = op->from_dir == op->dir ? NULL : op->from_dir;
-        if (budget_take(op->dir) && budget_take(other)) {
+        if (budget_take(op->dir) && budget_take(other) && !builds_on_lost(builder, op)) {
             model_apply_dir_op(op, image_entries);
             builder->stats.dir_op_applied_count++;
         } else {
-            op->dir->image_budget = 0;
-            if (other)
-                other->image_budget = 0;
+            lose_name(builder, op->dir, op->name);
+            lose_name(builder, op->from_dir, op->from_name);
         }
     }
+    free(builder->lost);
     builder->stats.dir_op_count = model->dir_op_count;
 }
 
@@ -196,16 +248,23 @@ static uint64_t sector_end(uint64_t offset, uint64_t end)
     return next < end ? next : end;
 }
 
-/* Writes some sectors of a change: each with probability 1/2, or only the first `leading`. */
+/* How many sectors a change touches. */
+static uint64_t sector_count(const struct model_change *change)
+{
+    return (change->offset + change->size - 1) / SECTOR_SIZE - change->offset / SECTOR_SIZE + 1;
+}
+
+/* Writes some sectors of a change: each with probability 1/2, or all but those that are `lost`. */
 static void output_tear(struct output *output, const struct model_change *change,
-                        const uint64_t *leading)
+                        const struct sectors *lost)
 {
     const uint64_t end = change->offset + change->size;
     uint64_t run = change->offset; /* sectors [run, offset) are kept and not yet written */
     uint64_t index = 0;
     for (uint64_t offset = change->offset, next; offset < end; offset = next, index++) {
         next = sector_end(offset, end);
-        const bool kept = leading ? index < *leading : image_random(&output->random) & 1;
+        const bool kept =
+            lost ? index < lost->begin || index >= lost->end : image_random(&output->random) & 1;
         if (kept && next < end)
             continue;
         const uint64_t run_end = kept ? next : offset;
@@ -229,8 +288,8 @@ static void file_prefix(struct output *output, const struct model_object *file)
             output_apply(output, change);
         } else if (index == kept && change->op == PF_WRITE) {
             const uint64_t sectors = change->size / SECTOR_SIZE + 1;
-            const uint64_t leading = image_random_below(&output->random, sectors);
-            output_tear(output, change, &leading);
+            const struct sectors lost = {image_random_below(&output->random, sectors), UINT64_MAX};
+            output_tear(output, change, &lost);
         }
         index += !change->forced;
     }
@@ -269,6 +328,36 @@ static void file_sectors(struct output *output, const struct model_object *file)
     output_resize(output, size);
 }
 
+static void file_hole(struct output *output, const struct model_object *file)
+{
+    uint64_t total = 0;
+    for (size_t i = file->head; i < file->count; i++) {
+        const struct model_change *change = &file->changes[i];
+        if (change->op == PF_WRITE && !change->forced)
+            total += sector_count(change);
+    }
+    struct sectors lost = {0};
+    if (!(image_random(&output->random) & 1))
+        lost.begin = image_random_below(&output->random, total);
+    lost.end = lost.begin + 1 + image_random_below(&output->random, total - lost.begin);
+    uint64_t first = 0; /* sector of the change, among all that are pending */
+    uint64_t size = file->size;
+    for (size_t i = file->head; i < file->count; i++) {
+        const struct model_change *change = &file->changes[i];
+        size = size_after(size, change);
+        if (change->op != PF_WRITE || change->forced) {
+            output_apply(output, change);
+            continue;
+        }
+        const struct sectors here = {lost.begin > first ? lost.begin - first : 0,
+                                     lost.end > first ? lost.end - first : 0};
+        output_tear(output, change, &here);
+        first += sector_count(change);
+    }
+    if (output->size != size)
+        output_resize(output, size);
+}
+
 static enum image_mode file_mode(const struct builder *builder, struct output *output)
 {
     if (builder->mode != IMAGE_RANDOM)
@@ -302,6 +391,8 @@ static void file_build(struct builder *builder, const struct model_object *file,
         file_prefix(&output, file);
     else if (mode == IMAGE_SECTORS && file->head < file->count)
         file_sectors(&output, file);
+    else if (mode == IMAGE_HOLE && file->head < file->count)
+        file_hole(&output, file);
     else
         for (size_t i = file->head; i < file->count; i++) {
             if (mode == IMAGE_ALL || file->changes[i].forced)

@@ -6,16 +6,19 @@
  *  - prefix    the first few are there, the next one up to some sector;
  *  - sectors   each 512-byte sector of each write is there or not; the size is one that the file
  *              went through; nothing follows a shrinking that is lost;
+ *  - hole      they are all there but for one run of sectors, in half of the cases the first ones:
+ *              the disk wrote what came later first;
  *  - all       they are all there, as after kill -9;
  *  - random    one of the above for the whole image, or one for each file.
- * Directory operations are kept up to some point in each directory; a rename between two
+ * Directory operations are kept up to some point in each directory, or (but for the mode prefix)
+ * each by itself, as long as nothing earlier on the same names is lost; a rename between two
  * directories happens in both or in neither.
  */
 #pragma once
 
 #include "model.h"
 
-enum image_mode { IMAGE_NONE, IMAGE_PREFIX, IMAGE_SECTORS, IMAGE_ALL, IMAGE_RANDOM };
+enum image_mode { IMAGE_NONE, IMAGE_PREFIX, IMAGE_SECTORS, IMAGE_HOLE, IMAGE_ALL, IMAGE_RANDOM };
 
 struct image_stats {
     enum image_mode mode; /* the one drawn; IMAGE_RANDOM: one for each file */

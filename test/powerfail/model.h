@@ -68,7 +68,9 @@ struct model_object {
     uint64_t image; /* the image that the fields below belong to */
     struct model_entries image_entries;
     size_t image_budget; /* pending operations on this directory that the image may apply */
-    char *image_path;    /* where the image has this file; owned */
+    bool image_subset;   /* it may apply any of them instead, each by a coin */
+    uint64_t image_random;
+    char *image_path; /* where the image has this file; owned */
 };
 
 /* A pending directory operation: op is PF_LINK, PF_UNLINK or PF_RENAME. */

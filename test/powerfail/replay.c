@@ -2,6 +2,7 @@
  *
  *   replay LOG SRCDIR OUTDIR --point P [--seed N] [--mode M] [--marks]
  *   replay LOG SRCDIR OUTDIR --images K [--seed N] [--mode M] [--marks] [--jobs J] --each CMD...
+ *   replay LOG SRCDIR OUTDIR --cuts
  *   replay LOG --list
  *
  * The log is mapped and indexed once; K images cost one forward pass, each forked off the model
@@ -44,6 +45,7 @@ struct options {
     enum image_mode mode;
     bool marks;
     bool list;
+    bool cuts;
     char **each; /* NULL-terminated, or NULL */
 };
 
@@ -356,17 +358,19 @@ static int build_many(const struct log *log, const struct options *options)
     return failed > 0;
 }
 
-/* --- command line --- */
+/* --- what is typed --- */
 
 static void usage(void)
 {
-    (void)fputs("usage: replay LOG SRCDIR OUTDIR --point INDEX|FRACTION [--seed N] [--mode MODE] "
-                "[--marks]\n"
-                "       replay LOG SRCDIR OUTDIR --images K [--seed N] [--mode MODE] [--marks] "
-                "[--jobs J] --each CMD [ARG...]\n"
-                "       replay LOG --list\n"
-                "MODE: none, prefix, sectors, all, random. CMD gets the image and the last mark.\n",
-                stderr);
+    (void)fputs(
+        "usage: replay LOG SRCDIR OUTDIR --point INDEX|FRACTION [--seed N] [--mode MODE] "
+        "[--marks]\n"
+        "       replay LOG SRCDIR OUTDIR --images K [--seed N] [--mode MODE] [--marks] "
+        "[--jobs J] --each CMD [ARG...]\n"
+        "       replay LOG SRCDIR OUTDIR --cuts\n"
+        "       replay LOG --list\n"
+        "MODE: none, prefix, sectors, hole, all, random. CMD gets the image and the last mark.\n",
+        stderr);
     exit(2);
 }
 
@@ -389,12 +393,61 @@ static enum image_mode parse_mode(const char *text)
     return IMAGE_RANDOM;
 }
 
+/* --- images that another program chooses --- */
+
+/* Cuts the next word off a line; ends the process when there is none. */
+static char *next_word(char **rest)
+{
+    *rest += strspn(*rest, " ");
+    char *word = *rest;
+    const size_t size = strcspn(word, " \n");
+    if (size == 0)
+        die("a cut is POINT SEED MODE NAME, not", word);
+    *rest = word + size + (word[size] != '\0');
+    word[size] = '\0';
+    return word;
+}
+
+/* One image for each line of stdin, told on stdout when it is there. The points must not descend.
+ */
+static void build_cuts(const struct log *log, const struct options *options)
+{
+    struct model *model = model_new();
+    char line[PATH_MAX];
+    if (mkdir(options->out, 0755) != 0)
+        die(strerror(errno), options->out);
+    while (fgets(line, sizeof line, stdin)) {
+        char *rest = line;
+        const char *point_text = next_word(&rest);
+        const size_t point = parse_point(log, point_text);
+        if (point < model->serial)
+            die("points must not descend:", point_text);
+        const uint64_t seed = parse_number(next_word(&rest));
+        struct options one = *options;
+        one.mode = parse_mode(next_word(&rest));
+        const char *name = next_word(&rest);
+        char path[PATH_MAX];
+        if (snprintf(path, sizeof path, "%s/%s", options->out, name) >= PATH_MAX)
+            die("too long a name:", name);
+        advance(model, log, point);
+        (void)build(model, &one, path, seed);
+        (void)printf("%s %" PRIu64 "\n", name, last_mark(model));
+        (void)fflush(stdout);
+    }
+    model_free(model);
+}
+
+/* --- command line --- */
+
 /* Takes one option from the arguments. Returns how many it used; --each takes all. */
 static int parse_option(struct options *options, int count, char **args)
 {
     const char *name = args[0];
-    if (strcmp(name, "--marks") == 0 || strcmp(name, "--list") == 0) {
-        *(strcmp(name, "--marks") == 0 ? &options->marks : &options->list) = true;
+    if (strcmp(name, "--marks") == 0 || strcmp(name, "--list") == 0 ||
+        strcmp(name, "--cuts") == 0) {
+        *(name[2] == 'm'   ? &options->marks
+          : name[2] == 'l' ? &options->list
+                           : &options->cuts) = true;
         return 1;
     }
     if (count < 2)
@@ -433,7 +486,7 @@ static struct options parse_options(int count, char **args)
     }
     const bool one = options.point && options.image_count == 0 && !options.each;
     const bool many = !options.point && options.image_count > 0 && options.each;
-    if (options.list ? path_count != 1 : path_count != 3 || one == many)
+    if (options.list ? path_count != 1 : path_count != 3 || one + many + options.cuts != 1)
         usage();
     if (options.jobs == 0 || options.jobs > JOBS_MAX)
         usage();
@@ -449,6 +502,8 @@ int main(int argc, char **argv)
         log_list(&log);
     else if (options.point)
         build_one(&log, &options);
+    else if (options.cuts)
+        build_cuts(&log, &options);
     else
         result = build_many(&log, &options);
     free(log.offsets);

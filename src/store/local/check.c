@@ -65,10 +65,15 @@ static int check_record(void *data, const struct record *record)
     return more < 0 || count != record->header->op_count ? ERR_CORRUPT : 0;
 }
 
-/* Reads a segment up to its successor, which may be NULL. */
+/* Reads a segment up to its successor, which may be NULL. One that has been given up is passed
+ * over: a crash may have kept any of those, and the next start frees them. */
 static int check_segment(struct check *check, const struct segment *segment,
                          const struct segment *next)
 {
+    if (next && next->base <= check->state.trimmed) {
+        check->log_start = next->base;
+        return 0;
+    }
     struct errmsg what = {0};
     uint64_t end = segment->base;
     int err = next ? scan_chain(segment, next, &what) : 0;
@@ -187,16 +192,32 @@ static int check_files(struct check *check, int index_fd, char **names, uint32_t
 
 /* --- the metadata -------------------------------------------------------------------------- */
 
-static int check_rows(struct check *check, struct errmsg *reterr)
+static int open_rows(struct check *check, struct metadb **ret_db, struct errmsg *reterr)
 {
     char path[4096];
     const int size = snprintf(path, sizeof path, "%s/%s", check->dir, LOCAL_META_DIR);
     if (size < 0 || (size_t)size >= sizeof path)
         return -ENAMETOOLONG;
+    return metadb_open(path, true, ret_db, &check->state, reterr);
+}
+
+/* The log is read with what the metadata says of its begin; if that cannot be read, check_rows
+ * tells.
+ */
+static void load_state(struct check *check)
+{
+    struct metadb *db = NULL;
+    struct errmsg what = {0};
+    (void)!open_rows(check, &db, &what);
+    (void)metadb_close(db);
+}
+
+static int check_rows(struct check *check, struct errmsg *reterr)
+{
     struct metadb *db = NULL;
     struct errmsg what = {0};
     uint64_t count = 0;
-    int err = metadb_open(path, true, &db, &check->state, &what);
+    int err = open_rows(check, &db, &what);
     if (err == 0)
         err = metadb_check(db, &count, &what);
     (void)metadb_close(db);
@@ -224,6 +245,7 @@ static int check_rows(struct check *check, struct errmsg *reterr)
 
 static int check_all(struct check *check, struct errmsg *reterr)
 {
+    load_state(check);
     int err = check_dir(check, LOCAL_LOG_DIR, check_segments, reterr);
     if (err == 0)
         err = check_dir(check, LOCAL_INDEX_DIR, check_files, reterr);

@@ -1,9 +1,10 @@
 /* From files to a running engine.
  *
  * The segments form a chain by number and position. What lies before the trimmed position is given
- * up: freeing it had begun. Index files must follow one another without a gap; from the first that
- * does not, or is damaged, they are removed, because the log has all they said. Then the log is
- * read from where the oldest view ends, its end is made durable once more, and the rows go to LMDB.
+ * up: freeing it had begun, and a crash may have kept any of it. Index files must follow one
+ * another without a gap; from the first that does not, or is damaged, they are removed, because the
+ * log has all they said. Then the log is read from where the oldest view ends, its end is made
+ * durable once more, and the rows go to LMDB.
  *
  * The end of the youngest segment may be in the page cache only, even marked clean after a failed
  * sync of the process before: it is written again before it counts as durable.
@@ -46,7 +47,7 @@ static int open_segments(struct recovery *recovery, char **names, uint32_t count
         if (err < 0)
             return err;
         recovery->segments[recovery->segment_count++] = segment;
-        if (recovery->segment_count > 1) {
+        if (recovery->segment_count > 1 && segment->base > recovery->trimmed) {
             err = scan_chain(recovery->segments[recovery->segment_count - 2], segment, reterr);
             if (err < 0)
                 return err;

@@ -326,6 +326,39 @@ static void a_trim_cut_short_is_finished(void **state)
     check_big(fixture, 0);
 }
 
+static void ignore_line(void *data, const char *line)
+{
+    (void)data;
+    (void)line;
+}
+
+/* The same, when the directory kept the freeing of a segment and lost that of an older one. */
+static void segments_given_up_may_have_gaps(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->config.checkpoint_ms = 20;
+    fixture_open(fixture);
+    append_big(fixture, 0, 60);
+    fixture_close(fixture);
+    char before[64], name[128], kept[128];
+    (void)snprintf(before, sizeof before, "%.50s-before", fixture->dir);
+    fixture_copy_dir(fixture->dir, before);
+    fixture->config.retention_bytes = 3 * 1024 * 1024;
+    fixture_open(fixture);
+    (void)snprintf(name, sizeof name, "%s/log/%020d.log", fixture->dir, 3);
+    fixture_until(fixture, access(name, F_OK) != 0);
+    fixture_close(fixture);
+    (void)snprintf(name, sizeof name, "%s/log/%020d.log", fixture->dir, 1);
+    (void)snprintf(kept, sizeof kept, "%s/log/%020d.log", before, 1);
+    assert_int_equal(rename(kept, name), 0);
+    fixture_remove_dir(AT_FDCWD, before);
+    struct errmsg why = {0};
+    assert_int_equal(local_check(fixture->dir, ignore_line, NULL, &why), 0);
+    fixture_open(fixture);
+    assert_int_equal(access(name, F_OK), -1);
+    check_big(fixture, 0);
+}
+
 struct outlook {
     bool writable;
     char reason[128];
@@ -442,6 +475,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(nothing_is_freed_before_the_owner_agrees, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_trim_cut_short_is_finished, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(segments_given_up_may_have_gaps, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_failed_checkpoint_stops_appends_for_a_while, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(old_messages_go_by_time, set_up, tear_down),

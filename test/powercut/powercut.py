@@ -1,0 +1,375 @@
+"""Records a server under a workload, cuts the power at chosen moments, and checks what comes up.
+
+    powercut.py FOLDER POINT SEED MODE [BINARY]
+
+does one cut of a recording that was kept again, and says which assertion fails. The tests print this
+command for each cut that failed. A recording is the operations of the server (`log`) and the events of
+its clients (`events`); from the same recording, point, seed and mode comes the same image.
+"""
+
+import json
+import os
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(HERE), str(ROOT / "test" / "e2e"), str(ROOT / "test" / "powerfail")]
+
+import powerfail  # noqa: E402
+from quick import Gone  # noqa: E402
+from tidemq import BINARY, StartFailed  # noqa: E402
+from workload import PLANS, Run, start_server  # noqa: E402
+from world import Broken, World  # noqa: E402
+
+KEPT = ROOT / "build" / "powercut-failed"
+JOBS = 2
+MODES = ("none", "prefix", "sectors", "hole", "random", "random")
+
+
+# --- recording ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Recorded:
+    """A recording in a folder, with what its clients did."""
+
+    folder: pathlib.Path
+    plan_name: str
+    events: list
+
+    @property
+    def recording(self):
+        """For the replayer."""
+        return powerfail.Recording(self.folder)
+
+    def save(self):
+        """Writes the events beside the operations."""
+        with open(self.folder / "events", "w", encoding="ascii") as out:
+            json.dump([self.plan_name, self.events], out)
+
+    @staticmethod
+    def load(folder):
+        """What was saved."""
+        with open(folder / "events", encoding="ascii") as text:
+            plan_name, events = json.load(text)
+        return Recorded(folder, plan_name, events)
+
+
+def recorder_env(recording):
+    """What the recorder needs in the environment of a server."""
+    return {name: value for name, value in recording.env().items() if name[:2] in ("LD", "PF")}
+
+
+def record(folder, plan_name, binary, seed):
+    """Runs the workload of a plan under the recorder."""
+    recording = powerfail.Recording(folder)
+    plan = PLANS[plan_name]
+    server = start_server(folder / "server", plan, recording.dir, binary,
+                          env=recorder_env(recording))
+    world = World()
+    server.start()
+    try:
+        Run(plan, server, world, seed, recording.mark).run()
+    finally:
+        server.kill()
+    server.check()
+    recorded = Recorded(folder, plan_name, world.events)
+    recorded.save()
+    return recorded
+
+
+def finish(folder, plan_name, data_dir, world, binary, seed, recording=None):
+    """Starts a server on an image and lets all clients come back; raises Broken."""
+    plan = PLANS[plan_name]
+    env = recorder_env(recording) if recording else None
+    server = start_server(folder, plan, data_dir, binary, env=env,
+                          config={"store.pool_segments": 0})
+    try:
+        try:
+            server.start()
+        except StartFailed as err:
+            raise Broken("the server starts after the cut", err) from None
+        try:
+            Run(plan, server, world, seed, recording.mark if recording else None).finish()
+        except (Gone, OSError) as err:
+            raise Broken("the server answers", f"{err} {server.log[-500:]}") from None
+        server.check()
+    finally:
+        server.kill()
+    return world
+
+
+# --- choosing -------------------------------------------------------------------------------------
+
+
+@dataclass(order=True)
+class Cut:
+    """One image: where, what of the rest, and why just there."""
+
+    point: int
+    seed: int
+    mode: str
+    kind: str = ""
+
+
+@dataclass
+class Operation:
+    """One line of the replayer's list."""
+
+    index: int
+    name: str
+    ino: int
+    arg1: int
+    names: list
+
+
+class Operations:
+    """The operations of a recording, and which of them are of interest."""
+
+    def __init__(self, recording):
+        self.list = []
+        self.name_of = {}  # inode: the name it has had last
+        self.kinds = {}
+        for line in recording.records():
+            index, name, ino, arg1, _, _, *names = line.split()
+            operation = Operation(int(index), name, int(ino[4:]), int(arg1[5:]), names)
+            self.list.append(operation)
+            self._classify(operation)
+        self.first = next(o.index for o in self.list if o.name == "base-end") + 1
+
+    def _add(self, kind, index):
+        self.kinds.setdefault(kind, []).append(index)
+
+    def _classify(self, operation):
+        """Notes under which kinds a cut around this operation comes."""
+        index, name, names = operation.index, operation.name, operation.names
+        if name in ("create", "link") and names:
+            self.name_of[operation.ino] = names[0]
+        if name == "mark":
+            self._add("promise", index + 1)
+        elif name == "start":
+            self._add("start", index)
+        elif name == "unlink":
+            self._add("unlink", index)
+        elif name == "rename":
+            self._rename(index, *names)
+        elif self.name_of.get(operation.ino) == "data.mdb" and name in ("durable", "sync-end"):
+            self._add("checkpoint", index + 1)
+
+    def _rename(self, index, before, after):
+        for ino, known in self.name_of.items():
+            if known == before:
+                self.name_of[ino] = after
+                break
+        if after.endswith(".log"):
+            self._add("segment", index + 1)
+        elif after.endswith(".seg"):
+            self._add("recycle", index + 1)
+        else:
+            self._add("seal", index + 1)
+
+    def count(self, kind):
+        """How often something happened."""
+        return len(self.kinds.get(kind, ()))
+
+    def first_writes(self):
+        """The points at which a segment has its name and its first records, which are not synced."""
+        points = []
+        for index in self.kinds.get("segment", ()):
+            written = None
+            for operation in self.list[index:]:
+                if operation.name == "write" and operation.arg1 == 4096 and written is None:
+                    written = operation
+                    points.append(operation.index + 1)
+                elif written and operation.name == "sync-begin" and operation.ino == written.ino:
+                    points.append(operation.index + 1)
+                    break
+        return points
+
+    def choose(self, count, seed, kinds=None):
+        """Cuts: a part of them anywhere, the others next to operations of each kind in turn."""
+        rng = random.Random(seed)
+        kinds = kinds or ["any", *sorted(self.kinds)]
+        cuts = []
+        for number in range(count):
+            kind = kinds[number % len(kinds)]
+            mode = rng.choice(MODES)
+            if kind == "any":
+                point = rng.randrange(self.first, len(self.list) + 1)
+            elif kind == "first write":
+                point, mode = rng.choice(self.first_writes()), "hole"
+            elif kind == "promise":
+                point = rng.choice(self.kinds[kind])
+            else:
+                point = rng.choice(self.kinds[kind]) + rng.choice((-1, 0, 0, 1, 2, 3))
+            point = min(max(point, self.first), len(self.list))
+            cuts.append(Cut(point, rng.getrandbits(63), mode, kind))
+        return sorted(cuts)
+
+
+# --- checking -------------------------------------------------------------------------------------
+
+
+@dataclass
+class Verdict:
+    """What became of some images: how many, and the failures by assertion."""
+
+    images: int = 0
+    failed: int = 0
+    caught: Counter = field(default_factory=Counter)  # assertion: images
+    details: list = field(default_factory=list)
+    kept: list = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, other):
+        """The sum of both."""
+        self.images += other.images
+        self.failed += other.failed
+        self.caught += other.caught
+        self.details += other.details
+        self.kept += other.kept
+        self.seconds += other.seconds
+
+    def __str__(self):
+        names = "; ".join(f"{name} ({count})" for name, count in self.caught.most_common())
+        return (f"{self.failed} of {self.images} images, {self.seconds:.1f} s"
+                + (f", caught by: {names}" if names else ""))
+
+
+class Images:
+    """The images of a recording, one after the other, as the cuts ask for them."""
+
+    def __init__(self, recorded, out):
+        self.out = out
+        recording = recorded.recording
+        self.process = subprocess.Popen(
+            [powerfail.BUILD / "replay", recording.log, recording.dir, out, "--cuts"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def build(self, cut, name):
+        """Returns the image's path and how many events had happened."""
+        self.process.stdin.write(f"{cut.point} {cut.seed} {cut.mode} {name}\n")
+        self.process.stdin.flush()
+        return self.out / name, int(self.process.stdout.readline().split()[1])
+
+    def close(self):
+        """Ends the replayer."""
+        self.process.stdin.close()
+        self.process.stdout.close()
+        assert self.process.wait() == 0
+        shutil.rmtree(self.out, ignore_errors=True)
+
+
+def check_image(plan_name, events, image, binary, seed):
+    """One image and its clients. Returns None, or the assertion's name and details."""
+    folder = image.with_name(image.name + ".run")
+    try:
+        finish(folder, plan_name, image, World(events), binary, seed)
+        return None
+    except Broken as err:
+        return err.name, str(err)
+    finally:
+        shutil.rmtree(image, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+_loaded = {}
+
+
+def _work(folder, image, mark, binary, cut, inner):
+    """One image in a process of the pool; with `inner` its recovery is recorded and cut as well."""
+    if folder not in _loaded:
+        _loaded.clear()
+        _loaded[folder] = Recorded.load(folder)
+    recorded = _loaded[folder]
+    events = recorded.events[:mark]
+    if inner:
+        return check_twice(recorded, events, image, binary, cut, inner)
+    verdict = Verdict(images=1)
+    _count(verdict, check_image(recorded.plan_name, events, image, binary, cut.seed), folder, cut)
+    return verdict
+
+
+def _count(verdict, broken, folder, cut):
+    if broken:
+        verdict.failed += 1
+        verdict.caught[broken[0]] += 1
+        verdict.details.append(f"{broken[1]} ({cut.kind}, {folder} {cut.point} {cut.seed} {cut.mode})")
+
+
+def check_twice(recorded, events, image, binary, cut, inner):
+    """Lets the clients come back on the image under the recorder, and cuts that recording again."""
+    folder = image.with_name(image.name + ".again")
+    folder.mkdir()
+    recording = powerfail.Recording(folder)
+    shutil.rmtree(recording.dir)
+    image.rename(recording.dir)
+    verdict = Verdict(images=1)
+    world = World(events)
+    try:
+        finish(folder / "server", recorded.plan_name, recording.dir, world, binary, cut.seed, recording)
+    except Broken as err:
+        _count(verdict, (err.name, str(err)), recorded.folder, cut)
+    if recording.log.exists() and not verdict.failed:
+        again = Recorded(folder, recorded.plan_name, world.events)
+        again.save()
+        operations = Operations(recording)
+        images = Images(again, folder / "images")
+        for number, second in enumerate(operations.choose(inner, cut.seed)):
+            path, mark = images.build(second, str(number))
+            mark = max(mark, len(events) + 1)  # the first cut is known from the beginning
+            verdict.images += 1
+            _count(verdict, check_image(again.plan_name, world.events[:mark], path, binary,
+                                        second.seed), folder, second)
+        images.close()
+    if verdict.failed:
+        verdict.kept.append(str(folder))
+    else:
+        shutil.rmtree(folder)
+    return verdict
+
+
+def check_cuts(recorded, cuts, binary=BINARY, inner=0):
+    """Builds the image of each cut and checks it, two at a time."""
+    begin = time.monotonic()
+    total = Verdict()
+    images = Images(recorded, recorded.folder / f"images{begin}")
+    running = []
+    with ProcessPoolExecutor(JOBS) as pool:
+        for number, cut in enumerate(cuts):
+            while len(running) > JOBS:
+                total.add(running.pop(0).result())
+            path, mark = images.build(cut, str(number))
+            running.append(pool.submit(_work, recorded.folder, path, mark, binary, cut, inner))
+        for job in running:
+            total.add(job.result())
+    if not total.kept:
+        images.close()
+    total.seconds = time.monotonic() - begin
+    return total
+
+
+def main():
+    folder, point, seed, mode, *binary = sys.argv[1:]
+    powerfail.build()
+    recorded = Recorded.load(pathlib.Path(folder).resolve())
+    images = Images(recorded, recorded.folder / f"images{os.getpid()}")
+    cut = Cut(int(point), int(seed), mode)
+    path, mark = images.build(cut, "0")
+    broken = check_image(recorded.plan_name, recorded.events[:mark], path,
+                         binary[0] if binary else BINARY, cut.seed)
+    images.close()
+    print(broken[1] if broken else "all is as promised")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
