@@ -99,7 +99,7 @@ def suites(is_long):
         pytest("e2e-loops", e2e, workers=2, env=loops),
         pytest("clients", ROOT / "test" / "clients", timeout_s=1200, each_s=900),
         pytest("ledger", ROOT / "test" / "ledger", timeout_s=many, each_s=many),
-        pytest("mutation", ROOT / "test" / "mutation", timeout_s=many, each_s=many),
+        pytest("powercut", "-s", ROOT / "test" / "powercut", timeout_s=many, each_s=many),
         pytest("powerfail", ROOT / "test" / "powerfail", builds=(), each_s=600),
         ctest("asan"),
         ctest("tsan", "^(base|io|net|store|broker)"),

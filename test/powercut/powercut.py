@@ -25,13 +25,15 @@ sys.path[:0] = [str(HERE), str(ROOT / "test" / "e2e"), str(ROOT / "test" / "powe
 
 import powerfail  # noqa: E402
 from quick import Gone  # noqa: E402
-from tidemq import BINARY, StartFailed  # noqa: E402
+from tidemq import BINARY, StartFailed, clean_environment  # noqa: E402
 from workload import PLANS, Run, start_server  # noqa: E402
-from world import Broken, World  # noqa: E402
+from world import Broken, World, expect  # noqa: E402
 
 KEPT = ROOT / "build" / "powercut-failed"
 JOBS = 2
 MODES = ("none", "prefix", "sectors", "hole", "random", "random")
+TORN = ("prefix", "sectors", "hole")
+PROMISES = {"acked", "completed", "subscribed", "unsubscribed", "willed", "idle"}  # events
 
 
 # --- recording ------------------------------------------------------------------------------------
@@ -44,23 +46,25 @@ class Recorded:
     folder: pathlib.Path
     plan_name: str
     events: list
+    source: str  # the directory that was recorded, which need not be there any more
+    known: int = 0  # so many events had happened before the recording began
 
     @property
-    def recording(self):
-        """For the replayer."""
-        return powerfail.Recording(self.folder)
+    def log(self):
+        """The operations."""
+        return self.folder / "log"
 
     def save(self):
         """Writes the events beside the operations."""
         with open(self.folder / "events", "w", encoding="ascii") as out:
-            json.dump([self.plan_name, self.events], out)
+            json.dump([self.plan_name, self.events, self.source, self.known], out)
+        return self
 
     @staticmethod
     def load(folder):
         """What was saved."""
         with open(folder / "events", encoding="ascii") as text:
-            plan_name, events = json.load(text)
-        return Recorded(folder, plan_name, events)
+            return Recorded(folder, *json.load(text))
 
 
 def recorder_env(recording):
@@ -81,9 +85,7 @@ def record(folder, plan_name, binary, seed):
     finally:
         server.kill()
     server.check()
-    recorded = Recorded(folder, plan_name, world.events)
-    recorded.save()
-    return recorded
+    return Recorded(folder, plan_name, world.events, str(recording.dir)).save()
 
 
 def finish(folder, plan_name, data_dir, world, binary, seed, recording=None):
@@ -91,14 +93,17 @@ def finish(folder, plan_name, data_dir, world, binary, seed, recording=None):
     plan = PLANS[plan_name]
     env = recorder_env(recording) if recording else None
     server = start_server(folder, plan, data_dir, binary, env=env,
-                          config={"store.pool_segments": 0})
+                          config={"store.pool_segments": int(recording is not None)})
     try:
         try:
             server.start()
         except StartFailed as err:
             raise Broken("the server starts after the cut", err) from None
         try:
-            Run(plan, server, world, seed, recording.mark if recording else None).finish()
+            if recording:
+                Run(plan, server, world, seed, recording.mark).go_on()
+            else:
+                Run(plan, server, world, seed).finish()
         except (Gone, OSError) as err:
             raise Broken("the server answers", f"{err} {server.log[-500:]}") from None
         server.check()
@@ -134,11 +139,13 @@ class Operation:
 class Operations:
     """The operations of a recording, and which of them are of interest."""
 
-    def __init__(self, recording):
+    def __init__(self, recorded):
+        self.events = recorded.events
         self.list = []
         self.name_of = {}  # inode: the name it has had last
         self.kinds = {}
-        for line in recording.records():
+        self.begun = []  # (index, inode) of the renames that make a segment
+        for line in powerfail.list_records(recorded.log):
             index, name, ino, arg1, _, _, *names = line.split()
             operation = Operation(int(index), name, int(ino[4:]), int(arg1[5:]), names)
             self.list.append(operation)
@@ -153,45 +160,48 @@ class Operations:
         index, name, names = operation.index, operation.name, operation.names
         if name in ("create", "link") and names:
             self.name_of[operation.ino] = names[0]
+        known = self.name_of.get(operation.ino, "")
         if name == "mark":
-            self._add("promise", index + 1)
+            event = self.events[operation.arg1 - 1][0]
+            if event in PROMISES:
+                self._add(event, index + 1)
         elif name == "start":
             self._add("start", index)
         elif name == "unlink":
             self._add("unlink", index)
         elif name == "rename":
             self._rename(index, *names)
-        elif self.name_of.get(operation.ino) == "data.mdb" and name in ("durable", "sync-end"):
+        elif known == "data.mdb" and name in ("durable", "sync-end"):
             self._add("checkpoint", index + 1)
+        elif known.endswith(".log") and name == "write":
+            self._add("write", index + 1)
 
     def _rename(self, index, before, after):
-        for ino, known in self.name_of.items():
-            if known == before:
-                self.name_of[ino] = after
-                break
+        ino = next(ino for ino, known in self.name_of.items() if known == before)
+        self.name_of[ino] = after
         if after.endswith(".log"):
             self._add("segment", index + 1)
+            self.begun.append((index, ino))
         elif after.endswith(".seg"):
             self._add("recycle", index + 1)
-        else:
+        elif after.endswith(".idx"):
             self._add("seal", index + 1)
+        else:
+            self._add("rename", index + 1)
 
     def count(self, kind):
         """How often something happened."""
         return len(self.kinds.get(kind, ()))
 
     def first_writes(self):
-        """The points at which a segment has its name and its first records, which are not synced."""
+        """The points at which a segment (but not the first of all) has its name and its first records,
+        which are not synced."""
         points = []
-        for index in self.kinds.get("segment", ()):
-            written = None
-            for operation in self.list[index:]:
-                if operation.name == "write" and operation.arg1 == 4096 and written is None:
-                    written = operation
-                    points.append(operation.index + 1)
-                elif written and operation.name == "sync-begin" and operation.ino == written.ino:
-                    points.append(operation.index + 1)
-                    break
+        for begun, ino in self.begun[1:]:
+            own = (o for o in self.list[begun:] if o.ino == ino)
+            written = next((o for o in own if o.name == "write"), None)
+            if written:
+                points += range(written.index + 1, next(own).index + 2)
         return points
 
     def choose(self, count, seed, kinds=None):
@@ -206,7 +216,9 @@ class Operations:
                 point = rng.randrange(self.first, len(self.list) + 1)
             elif kind == "first write":
                 point, mode = rng.choice(self.first_writes()), "hole"
-            elif kind == "promise":
+            elif kind == "write":
+                point, mode = rng.choice(self.kinds[kind]), rng.choice(TORN)
+            elif kind in PROMISES:
                 point = rng.choice(self.kinds[kind])
             else:
                 point = rng.choice(self.kinds[kind]) + rng.choice((-1, 0, 0, 1, 2, 3))
@@ -226,8 +238,16 @@ class Verdict:
     failed: int = 0
     caught: Counter = field(default_factory=Counter)  # assertion: images
     details: list = field(default_factory=list)
-    kept: list = field(default_factory=list)
     seconds: float = 0.0
+
+    def count(self, broken, folder, cut):
+        """One more image; `broken`: the assertion that failed and its details, or None."""
+        self.images += 1
+        if broken:
+            self.failed += 1
+            self.caught[broken[0]] += 1
+            self.details.append(f"{broken[1]}\n    {cut.kind or 'any'}: test/powercut/powercut.py "
+                                f"{folder} {cut.point} {cut.seed} {cut.mode}")
 
     def add(self, other):
         """The sum of both."""
@@ -235,8 +255,6 @@ class Verdict:
         self.failed += other.failed
         self.caught += other.caught
         self.details += other.details
-        self.kept += other.kept
-        self.seconds += other.seconds
 
     def __str__(self):
         names = "; ".join(f"{name} ({count})" for name, count in self.caught.most_common())
@@ -248,17 +266,18 @@ class Images:
     """The images of a recording, one after the other, as the cuts ask for them."""
 
     def __init__(self, recorded, out):
-        self.out = out
-        recording = recorded.recording
+        self.out, self.known = out, recorded.known
         self.process = subprocess.Popen(
-            [powerfail.BUILD / "replay", recording.log, recording.dir, out, "--cuts"],
+            [powerfail.BUILD / "replay", recorded.log, recorded.source, out, "--cuts"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def build(self, cut, name):
         """Returns the image's path and how many events had happened."""
         self.process.stdin.write(f"{cut.point} {cut.seed} {cut.mode} {name}\n")
         self.process.stdin.flush()
-        return self.out / name, int(self.process.stdout.readline().split()[1])
+        answer = self.process.stdout.readline().split()
+        assert answer and answer[0] == name, f"the replayer did not build {cut}"
+        return self.out / name, max(int(answer[1]), self.known)
 
     def close(self):
         """Ends the replayer."""
@@ -268,10 +287,19 @@ class Images:
         shutil.rmtree(self.out, ignore_errors=True)
 
 
+def check_store(binary, image):
+    """What a cut leaves is no damage."""
+    run = subprocess.run([binary, "store", "check", image], capture_output=True, text=True,
+                         env=clean_environment(), check=False)
+    expect(run.returncode == 0, "store check finds no damage", run.stdout[-300:] + run.stderr[-300:])
+
+
 def check_image(plan_name, events, image, binary, seed):
     """One image and its clients. Returns None, or the assertion's name and details."""
     folder = image.with_name(image.name + ".run")
     try:
+        if any(event[0] == "connect" for event in events):  # there has been a store
+            check_store(binary, image)
         finish(folder, plan_name, image, World(events), binary, seed)
         return None
     except Broken as err:
@@ -291,57 +319,47 @@ def _work(folder, image, mark, binary, cut, inner):
         _loaded[folder] = Recorded.load(folder)
     recorded = _loaded[folder]
     events = recorded.events[:mark]
+    verdict = Verdict()
     if inner:
-        return check_twice(recorded, events, image, binary, cut, inner)
-    verdict = Verdict(images=1)
-    _count(verdict, check_image(recorded.plan_name, events, image, binary, cut.seed), folder, cut)
+        check_twice(verdict, recorded, events, image, binary, cut, inner)
+    else:
+        verdict.count(check_image(recorded.plan_name, events, image, binary, cut.seed), folder, cut)
     return verdict
 
 
-def _count(verdict, broken, folder, cut):
-    if broken:
-        verdict.failed += 1
-        verdict.caught[broken[0]] += 1
-        verdict.details.append(f"{broken[1]} ({cut.kind}, {folder} {cut.point} {cut.seed} {cut.mode})")
-
-
-def check_twice(recorded, events, image, binary, cut, inner):
-    """Lets the clients come back on the image under the recorder, and cuts that recording again."""
+def check_twice(verdict, recorded, events, image, binary, cut, inner):
+    """Lets the clients come back on the image under the recorder, and cuts that recording again. It
+    stays beside the first one when something failed."""
     folder = image.with_name(image.name + ".again")
-    folder.mkdir()
-    recording = powerfail.Recording(folder)
-    shutil.rmtree(recording.dir)
+    recording = powerfail.Recording(folder, folder / "data")
+    recording.dir.rmdir()
     image.rename(recording.dir)
-    verdict = Verdict(images=1)
     world = World(events)
     try:
         finish(folder / "server", recorded.plan_name, recording.dir, world, binary, cut.seed, recording)
+        broken = None
     except Broken as err:
-        _count(verdict, (err.name, str(err)), recorded.folder, cut)
-    if recording.log.exists() and not verdict.failed:
-        again = Recorded(folder, recorded.plan_name, world.events)
-        again.save()
-        operations = Operations(recording)
+        broken = err.name, str(err)
+    verdict.count(broken, recorded.folder, cut)
+    if not broken:
+        again = Recorded(folder, recorded.plan_name, world.events, str(recording.dir),
+                         len(events) + 1).save()
         images = Images(again, folder / "images")
-        for number, second in enumerate(operations.choose(inner, cut.seed)):
+        for number, second in enumerate(Operations(again).choose(inner, cut.seed)):
             path, mark = images.build(second, str(number))
-            mark = max(mark, len(events) + 1)  # the first cut is known from the beginning
-            verdict.images += 1
-            _count(verdict, check_image(again.plan_name, world.events[:mark], path, binary,
-                                        second.seed), folder, second)
+            verdict.count(check_image(again.plan_name, world.events[:mark], path, binary, second.seed),
+                          folder, second)
         images.close()
-    if verdict.failed:
-        verdict.kept.append(str(folder))
-    else:
+    if not verdict.failed:
         shutil.rmtree(folder)
-    return verdict
 
 
 def check_cuts(recorded, cuts, binary=BINARY, inner=0):
-    """Builds the image of each cut and checks it, two at a time."""
+    """Builds the image of each cut and checks it, two at a time; with `inner` so many second cuts of
+    each as well."""
     begin = time.monotonic()
     total = Verdict()
-    images = Images(recorded, recorded.folder / f"images{begin}")
+    images = Images(recorded, recorded.folder / f"images{time.monotonic_ns()}")
     running = []
     with ProcessPoolExecutor(JOBS) as pool:
         for number, cut in enumerate(cuts):
@@ -351,10 +369,18 @@ def check_cuts(recorded, cuts, binary=BINARY, inner=0):
             running.append(pool.submit(_work, recorded.folder, path, mark, binary, cut, inner))
         for job in running:
             total.add(job.result())
-    if not total.kept:
-        images.close()
     total.seconds = time.monotonic() - begin
+    if total.failed:
+        keep(recorded, total)
+    images.close()
     return total
+
+
+def keep(recorded, verdict):
+    """Puts a recording where it stays; the commands that the verdict shows refer to it."""
+    target = KEPT / f"{recorded.plan_name}-{time.strftime('%H%M%S')}-{os.getpid()}"
+    shutil.copytree(recorded.folder, target, ignore=shutil.ignore_patterns("data", "server"))
+    verdict.details = [line.replace(str(recorded.folder), str(target)) for line in verdict.details]
 
 
 def main():
@@ -365,7 +391,7 @@ def main():
     cut = Cut(int(point), int(seed), mode)
     path, mark = images.build(cut, "0")
     broken = check_image(recorded.plan_name, recorded.events[:mark], path,
-                         binary[0] if binary else BINARY, cut.seed)
+                         pathlib.Path(binary[0]).resolve() if binary else BINARY, cut.seed)
     images.close()
     print(broken[1] if broken else "all is as promised")
     return 1 if broken else 0

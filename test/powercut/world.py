@@ -155,6 +155,9 @@ class World:
             if client.clean:
                 client.out.clear()
 
+    def _idle(self, _client):
+        """The server has had nothing to sync for a while."""
+
     # --- publishing -------------------------------------------------------------------------------
 
     def _send(self, client, number, topic, qos, packet_id, size, retain):

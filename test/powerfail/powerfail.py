@@ -26,6 +26,13 @@ def build():
     subprocess.run(["make", "-s", "-C", HERE, f"BUILD={BUILD}"], check=True)
 
 
+def list_records(log):
+    """A log as a list of lines, the record's index and operation first."""
+    run = subprocess.run([BUILD / "replay", log, "--list"], check=True, capture_output=True,
+                         text=True)
+    return run.stdout.splitlines()
+
+
 class Recording:
     """One watched directory and its operation log."""
 
@@ -77,9 +84,7 @@ class Recording:
 
     def records(self):
         """The log as a list of lines, the record's index and operation first."""
-        run = subprocess.run([BUILD / "replay", self.log, "--list"], check=True,
-                             capture_output=True, text=True)
-        return run.stdout.splitlines()
+        return list_records(self.log)
 
     def point_after_mark(self, value):
         """The crash point right after a mark."""
