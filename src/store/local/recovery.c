@@ -330,6 +330,29 @@ static int rewrite(const struct segment *segment, uint64_t from, uint64_t end)
     return err < 0 ? err : file_fdatasync(segment->fd);
 }
 
+/* Gives back the room of a segment behind the end of its records. */
+static int give_back(struct segment *segment, uint64_t end)
+{
+    const uint64_t size = segment_offset(segment, end);
+    if (size < segment->size && ftruncate(segment->fd, (off_t)size) < 0)
+        return -errno;
+    segment->size = MIN(size, segment->size);
+    return 0;
+}
+
+/* Once more for those that earlier starts have ended: a power cut may have undone it, and they
+ * would count against retention.bytes with room that holds nothing. */
+static int give_back_again(struct recovery *recovery)
+{
+    int err = 0;
+    for (uint32_t i = 0; i + 1 < recovery->segment_count && err == 0; i++) {
+        const struct segment *next = recovery->segments[i + 1];
+        if (recovery->segments[i]->epoch != next->epoch)
+            err = give_back(recovery->segments[i], next->base);
+    }
+    return err;
+}
+
 /* The youngest segment is done with: what follows goes into a new one. When nothing in it counts,
  * its file is free again; else the room behind its end is given back. */
 static int close_last(struct recovery *recovery, struct errmsg *reterr)
@@ -340,20 +363,18 @@ static int close_last(struct recovery *recovery, struct errmsg *reterr)
     struct segment *last = recovery->segments[recovery->segment_count - 1];
     local->last_number = last->number;
     const uint64_t end = local->done_end;
-    int err = 0;
-    if (end == last->base && recovery->segment_count > 1) {
+    int err = give_back_again(recovery);
+    if (err == 0 && end == last->base && recovery->segment_count > 1) {
         local->last_number = last->prev_number;
         err = recycle(local, last);
         (void)segment_unref(last);
         recovery->segment_count--;
-    } else {
+    } else if (err == 0) {
         const uint64_t from = MAX(recovery->durable, last->base);
-        const uint64_t size = segment_offset(last, end);
         if (from < end)
             err = rewrite(last, from, end);
-        if (err == 0 && size < last->size && ftruncate(last->fd, (off_t)size) < 0)
-            err = -errno;
-        last->size = MIN(size, last->size);
+        if (err == 0)
+            err = give_back(last, end);
     }
     if (err < 0)
         errmsg_wrap(reterr, "could not end the youngest segment: %s", err_text(err));

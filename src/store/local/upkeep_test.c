@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 static int set_up(void **state)
 {
@@ -359,6 +360,29 @@ static void segments_given_up_may_have_gaps(void **state)
     check_big(fixture, 0);
 }
 
+/* Each start ends the segment of the one before. A power cut that undoes it leaves a file with room
+ * that holds nothing; the next start ends it again. */
+static void room_of_ended_segments_is_given_back_again(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_open(fixture);
+    fixture_append_many(fixture, 5, "m", 0, 3);
+    fixture_crash(fixture);
+    fixture_open(fixture);
+    fixture_append_many(fixture, 5, "m", 3, 6);
+    fixture_crash(fixture);
+    char name[128];
+    (void)snprintf(name, sizeof name, "%s/log/%020d.log", fixture->dir, 1);
+    struct stat ended, again;
+    assert_int_equal(stat(name, &ended), 0);
+    assert_true(ended.st_size < (off_t)fixture->config.segment_size);
+    assert_int_equal(truncate(name, (off_t)fixture->config.segment_size), 0);
+    fixture_open(fixture);
+    assert_int_equal(stat(name, &again), 0);
+    assert_int_equal(again.st_size, ended.st_size);
+    fixture_check_queue(fixture, 5, "m", 0, 6);
+}
+
 struct outlook {
     bool writable;
     char reason[128];
@@ -476,6 +500,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_trim_cut_short_is_finished, set_up, tear_down),
         cmocka_unit_test_setup_teardown(segments_given_up_may_have_gaps, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(room_of_ended_segments_is_given_back_again, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_failed_checkpoint_stops_appends_for_a_while, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(old_messages_go_by_time, set_up, tear_down),
