@@ -266,12 +266,17 @@ class World:
                f"{name} lacks {len(missing)} of {len(must)}, first {missing[:5]}")
         strange = sorted(set(delivered) - may)
         expect(not strange, "only what was subscribed to is delivered", f"{name} got {strange[:5]}")
-        qos = max(subscription.qos for _, subscription in subscriptions)
         twice = [number for number, count in Counter(delivered).items()
-                 if count > 1 and min(qos, self.messages[number].qos) == 2]
+                 if count > 1 and self._qos(self.messages[number], subscriptions) == 2]
         expect(not twice, "QoS 2 comes once", f"{name} got {twice[:5]} more than once")
         if not name.startswith("$share/"):  # the members of a group overtake each other
             self._judge_order(name, subscriptions, delivered)
+
+    @staticmethod
+    def _qos(message, subscriptions):
+        """At which a message is delivered."""
+        return max(min(message.qos, subscription.qos) for topic_filter, subscription in subscriptions
+                   if matches(topic_filter, message.topic))
 
     def _judge_order(self, name, subscriptions, delivered):
         """A message that was sent before the subscription was there may come when it is sent again,

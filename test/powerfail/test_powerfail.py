@@ -3,6 +3,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -277,6 +278,86 @@ def test_failing_image_can_be_built_again(tmp_path):
         image, again, _ = recording.image(f"again-{index}", point, seed)
         assert again == int(mark)
         assert tree(image) == tree(recording.folder / "images-9-random" / f"{index}.kept")
+
+
+def record_python(folder, code):
+    """Records a few lines of Python in the watched directory."""
+    recording = Recording(folder)
+    subprocess.run([sys.executable, "-c", f"import os\n{code}"], check=True, cwd=recording.dir,
+                   env=recording.env(), timeout=50)
+    return recording
+
+
+def test_hole_loses_one_run_of_sectors(tmp_path):
+    """All is there but a run of sectors, often the first ones: what came later is on the disk."""
+    recording = record_python(tmp_path, """
+fd = os.open("file", os.O_CREAT | os.O_WRONLY)
+for n in range(4):
+    os.pwrite(fd, bytes([n + 1]) * 4096, n * 4096)
+os.fsync(os.open(".", os.O_RDONLY))""")
+    patterns = set()
+    for seed in range(40):
+        image, _, _ = recording.image(f"image{seed}", seed=seed, mode="hole")
+        content = (image / "file").read_bytes()
+        assert len(content) == 4 * 4096
+        kept = ""
+        for at in range(0, len(content), 512):
+            sector = content[at : at + 512]
+            assert sector in (bytes(512), bytes([at // 4096 + 1]) * 512)
+            kept += "1" if any(sector) else "0"
+        assert re.fullmatch("1*0+1*", kept), kept
+        patterns.add((kept[0], kept[-1]))
+    assert {("0", "1"), ("1", "1")} <= patterns
+
+
+def test_directory_operations_can_be_lost_one_by_one(tmp_path):
+    """A later operation on other names may be there without an earlier one; not so with mode prefix,
+    and never one that builds on a name that is lost."""
+    recording = record_python(tmp_path, """
+for name in "abcd":
+    os.close(os.open(name, os.O_CREAT | os.O_WRONLY))
+os.rename("a", "e")
+os.rename("b", "f")
+os.unlink("c")""")
+    names = {"sectors": set(), "prefix": set()}
+    for mode, found in names.items():
+        for seed in range(80):
+            image, _, _ = recording.image(f"{mode}{seed}", seed=seed, mode=mode)
+            found.add("".join(sorted(os.listdir(image))))
+    history = {"", "a", "ab", "abc", "abcd", "bcde", "cdef", "def"}
+    assert names["prefix"] == history
+    assert "d" in names["sectors"] and "bde" in names["sectors"]
+    for found in names["sectors"]:
+        assert not {"a", "e"} <= set(found) and not {"b", "f"} <= set(found)
+    assert len(names["sectors"]) > len(history)
+
+
+def test_chosen_cuts_are_the_images_of_their_points(tmp_path):
+    """What another program asks for line by line is what --point builds."""
+    recording = record(tmp_path, "random", SUBJECT_SEED="3")
+    last = len(recording.records())
+    cuts = [(last // 2, 5, "sectors"), (last // 2, 6, "hole"), (last - 1, 5, "random")]
+    run = subprocess.run(
+        [BUILD / "replay", recording.log, recording.dir, tmp_path / "cuts", "--cuts"],
+        input="".join(f"{point} {seed} {mode} image{n}\n" for n, (point, seed, mode) in enumerate(cuts)),
+        capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert [line.split()[0] for line in run.stdout.splitlines()] == ["image0", "image1", "image2"]
+    for n, (point, seed, mode) in enumerate(cuts):
+        image, mark, _ = recording.image(f"point{n}", point, seed, mode)
+        assert tree(tmp_path / "cuts" / f"image{n}") == tree(image)
+        assert run.stdout.splitlines()[n].split()[1] == str(mark)
+
+
+@pytest.mark.parametrize("lines, said", [
+    ("9 1 all a\n8 1 all b\n", "must not descend"), ("9 1 all\n", "a cut is"),
+    ("9 1 most a\n", "usage"), ("9999999 1 all a\n", "not a point")])
+def test_mistakes_in_chosen_cuts_are_refused(tmp_path, lines, said):
+    recording = record(tmp_path, "random", SUBJECT_SEED="3")
+    run = subprocess.run(
+        [BUILD / "replay", recording.log, recording.dir, tmp_path / "cuts", "--cuts"],
+        input=lines, capture_output=True, text=True)
+    assert run.returncode == 2 and said in run.stderr, run.stderr
 
 
 def test_seeds_differ(tmp_path):
