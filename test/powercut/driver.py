@@ -3,20 +3,20 @@
 import select
 import struct
 
-from quick import (CONNACK, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBACK, SUBSCRIBE, Connection,
-                   Gone, answer, packet, parse_publish, publish_packet, text)
-from world import Broken, expect, number_of
+from quick import (PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, SUBACK, SUBSCRIBE, Connection, answer,
+                   packet, parse_publish, publish_packet, text)
+from world import COMING, expect, number_of
 
 UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP, DISCONNECT = 10, 11, 12, 13, 14
 ASK_IDS = 1000  # packet IDs of SUBSCRIBE and UNSUBSCRIBE are above those of PUBLISH
-PROMPT, SLOW, SILENT = range(3)  # how a client answers what it receives
+PROMPT, SLOW = range(2)  # how a client answers what it receives: at once, or when told to
 
 
 class Driver:
     """All connections to one server. `on_event` is called with the count of events after each."""
 
-    def __init__(self, address, world, rng, on_event=None):
-        self.address, self.world, self.rng = address, world, rng
+    def __init__(self, address, world, on_event=None):
+        self.address, self.world = address, world
         self.on_event = on_event
         self.connections = {}
         self.manners = {}
@@ -54,7 +54,7 @@ class Driver:
     def _ask_again(self, name, packet_id, topic_filter):
         """A client that got no SUBACK or UNSUBACK asks once more."""
         subscription = self.world.clients[name].subscriptions[topic_filter]
-        coming = subscription.changes[-1][1] > 2
+        coming = subscription.changes[-1][1] == COMING
         self._send_ask(name, packet_id, topic_filter, subscription.qos if coming else None)
 
     def connect_with_will(self, name, topic, qos, size):
@@ -93,7 +93,7 @@ class Driver:
         """Sends a new message with the lowest free packet ID; returns its number."""
         client, number = self.world.clients[name], self.world.next_number()
         packet_id = next(n for n in range(1, ASK_IDS) if n not in client.out)
-        self.note("send", name, number, topic, qos, packet_id, size, retain)
+        self.note("send", name, packet_id, number, topic, qos, size, retain)
         self.connections[name].send(publish_packet(topic, self.world.messages[number].payload, qos,
                                                    packet_id, retain=retain))
         return number
@@ -193,10 +193,9 @@ class Driver:
             self._owe(name, PUBACK if qos == 1 else PUBREC, packet_id)
 
     def _owe(self, name, kind, packet_id):
-        manner = self.manners[name]
-        if manner == PROMPT:
+        if self.manners[name] == PROMPT:
             self._answer(name, kind, packet_id)
-        elif manner == SLOW:
+        else:
             self.owed.append((name, kind, packet_id))
 
     def _answer(self, name, kind, packet_id):
@@ -209,6 +208,3 @@ class Driver:
         paid, self.owed = self.owed[:count], self.owed[count:]
         for entry in paid:
             self._answer(*entry)
-
-
-__all__ = ["Driver", "Gone", "Broken", "PROMPT", "SLOW", "SILENT", "CONNACK"]

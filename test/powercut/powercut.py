@@ -88,11 +88,24 @@ def record(folder, plan_name, binary, seed):
     return Recorded(folder, plan_name, world.events, str(recording.dir)).save()
 
 
-def finish(folder, plan_name, data_dir, world, binary, seed, recording=None):
+@dataclass
+class Trial:
+    """How images are tried: whose clients come back to which server, and what they choose then."""
+
+    plan_name: str
+    binary: pathlib.Path
+    seed: int
+
+    def at(self, cut):
+        """The same for another cut."""
+        return Trial(self.plan_name, self.binary, cut.seed)
+
+
+def finish(trial, folder, data_dir, world, recording=None):
     """Starts a server on an image and lets all clients come back; raises Broken."""
-    plan = PLANS[plan_name]
+    plan, seed = PLANS[trial.plan_name], trial.seed
     env = recorder_env(recording) if recording else None
-    server = start_server(folder, plan, data_dir, binary, env=env,
+    server = start_server(folder, plan, data_dir, trial.binary, env=env,
                           config={"store.pool_segments": int(recording is not None)})
     try:
         try:
@@ -294,13 +307,13 @@ def check_store(binary, image):
     expect(run.returncode == 0, "store check finds no damage", run.stdout[-300:] + run.stderr[-300:])
 
 
-def check_image(plan_name, events, image, binary, seed):
+def check_image(trial, events, image):
     """One image and its clients. Returns None, or the assertion's name and details."""
     folder = image.with_name(image.name + ".run")
     try:
         if any(event[0] == "connect" for event in events):  # there has been a store
-            check_store(binary, image)
-        finish(folder, plan_name, image, World(events), binary, seed)
+            check_store(trial.binary, image)
+        finish(trial, folder, image, World(events))
         return None
     except Broken as err:
         return err.name, str(err)
@@ -319,39 +332,42 @@ def _work(folder, image, mark, binary, cut, inner):
         _loaded[folder] = Recorded.load(folder)
     recorded = _loaded[folder]
     events = recorded.events[:mark]
+    trial = Trial(recorded.plan_name, binary, cut.seed)
     verdict = Verdict()
-    if inner:
-        check_twice(verdict, recorded, events, image, binary, cut, inner)
-    else:
-        verdict.count(check_image(recorded.plan_name, events, image, binary, cut.seed), folder, cut)
+    if not inner:
+        verdict.count(check_image(trial, events, image), folder, cut)
+        return verdict
+    again = record_again(trial, events, image)
+    verdict.count(again if isinstance(again, tuple) else None, folder, cut)
+    if isinstance(again, Recorded):
+        check_again(verdict, trial, again, inner)
+    if not verdict.failed:
+        shutil.rmtree(image.with_name(image.name + ".again"))
     return verdict
 
 
-def check_twice(verdict, recorded, events, image, binary, cut, inner):
-    """Lets the clients come back on the image under the recorder, and cuts that recording again. It
-    stays beside the first one when something failed."""
+def record_again(trial, events, image):
+    """Lets the clients come back on an image under the recorder. Returns the recording, or the
+    assertion's name and details."""
     folder = image.with_name(image.name + ".again")
     recording = powerfail.Recording(folder, folder / "data")
     recording.dir.rmdir()
     image.rename(recording.dir)
     world = World(events)
     try:
-        finish(folder / "server", recorded.plan_name, recording.dir, world, binary, cut.seed, recording)
-        broken = None
+        finish(trial, folder / "server", recording.dir, world, recording)
     except Broken as err:
-        broken = err.name, str(err)
-    verdict.count(broken, recorded.folder, cut)
-    if not broken:
-        again = Recorded(folder, recorded.plan_name, world.events, str(recording.dir),
-                         len(events) + 1).save()
-        images = Images(again, folder / "images")
-        for number, second in enumerate(Operations(again).choose(inner, cut.seed)):
-            path, mark = images.build(second, str(number))
-            verdict.count(check_image(again.plan_name, world.events[:mark], path, binary, second.seed),
-                          folder, second)
-        images.close()
-    if not verdict.failed:
-        shutil.rmtree(folder)
+        return err.name, str(err)
+    return Recorded(folder, trial.plan_name, world.events, str(recording.dir), len(events) + 1).save()
+
+
+def check_again(verdict, trial, again, count):
+    """Cuts what was recorded after a cut."""
+    images = Images(again, again.folder / "images")
+    for number, cut in enumerate(Operations(again).choose(count, trial.seed)):
+        path, mark = images.build(cut, str(number))
+        verdict.count(check_image(trial.at(cut), again.events[:mark], path), again.folder, cut)
+    images.close()
 
 
 def check_cuts(recorded, cuts, binary=BINARY, inner=0):
@@ -390,8 +406,8 @@ def main():
     images = Images(recorded, recorded.folder / f"images{os.getpid()}")
     cut = Cut(int(point), int(seed), mode)
     path, mark = images.build(cut, "0")
-    broken = check_image(recorded.plan_name, recorded.events[:mark], path,
-                         pathlib.Path(binary[0]).resolve() if binary else BINARY, cut.seed)
+    trial = Trial(recorded.plan_name, pathlib.Path(binary[0]).resolve() if binary else BINARY, cut.seed)
+    broken = check_image(trial, recorded.events[:mark], path)
     images.close()
     print(broken[1] if broken else "all is as promised")
     return 1 if broken else 0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from driver import PROMPT, SLOW, Driver
 from segments import log_end, record_size
 from tidemq import Server, wait_until
-from world import Broken, World, expect
+from world import ON, expect
 
 WINDOW = 6
 RETAINED_TOPICS = 120
@@ -57,7 +57,7 @@ class Run:
     def __init__(self, plan, server, world, seed, on_event=None):
         self.plan, self.server = plan, server
         self.rng = random.Random(seed)
-        self.driver = Driver((server.host, server.port), world, self.rng, on_event)
+        self.driver = Driver((server.host, server.port), world, on_event)
         self.world = world
         self.wills = {}  # clients with a will: its number
         self.will_count = 0
@@ -143,7 +143,7 @@ class Run:
         if topic_filter in client.asked.values():
             return
         subscription = client.subscriptions.get(topic_filter)
-        if subscription and subscription.state(self.world.now + 1) == 2:
+        if subscription and subscription.state(self.world.now + 1) == ON:
             self.driver.unsubscribe("changing", topic_filter)
         else:
             self.driver.subscribe("changing", topic_filter, 1)
@@ -154,13 +154,13 @@ class Run:
         name = f"will{self.world.now}"
         self.wills[name] = self.driver.connect_with_will(name, "m/will", 1, self.size() + 40)
 
-    def go_with_will(self, died=None):
+    def go_with_will(self, died=False):
         """One of them dies, or says good-bye."""
         if not self.wills:
             return
         name = self.rng.choice(sorted(self.wills))
         number = self.wills.pop(name)
-        if self.rng.random() < 0.7 or died:
+        if died or self.rng.random() < 0.7:
             self.driver.close(name)
         else:
             self.driver.leave(name, number)
@@ -330,6 +330,3 @@ def start_server(folder, plan, data_dir, binary, **options):
     """A server for a run."""
     return Server(folder, plan.server_config(data_dir=data_dir, **options.pop("config", {})),
                   binary=binary, **options)
-
-
-__all__ = ["PLANS", "Plan", "Run", "World", "Broken", "start_server"]

@@ -160,9 +160,10 @@ class World:
 
     # --- publishing -------------------------------------------------------------------------------
 
-    def _send(self, client, number, topic, qos, packet_id, size, retain):
-        self.messages[number] = Message(number, client.name, topic, qos, size, retain, self.now)
-        if qos:
+    def _send(self, client, packet_id, number, *fields):
+        """PUBLISH; the fields of a Message from topic to retain."""
+        message = self.messages[number] = Message(number, client.name, *fields, self.now)
+        if message.qos:
             client.out[packet_id] = [number, False]
 
     def _acked(self, client, packet_id):
@@ -179,8 +180,7 @@ class World:
 
     def _will(self, client, number, topic, qos, size):
         """CONNECT with a will."""
-        self._send(client, number, topic, qos, 0, size, False)
-        client.out.clear()
+        self.messages[number] = Message(number, client.name, topic, qos, size, False, self.now)
 
     def _willed(self, _client, number):
         """CONNACK: it is promised."""
