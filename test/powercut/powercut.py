@@ -106,7 +106,7 @@ def finish(trial, folder, data_dir, world, recording=None):
     plan, seed = PLANS[trial.plan_name], trial.seed
     env = recorder_env(recording) if recording else None
     server = start_server(folder, plan, data_dir, trial.binary, env=env,
-                          config={"store.pool_segments": int(recording is not None)})
+                          config={"store.pool_segments": 2 if recording else 0})
     try:
         try:
             server.start()
@@ -146,6 +146,7 @@ class Operation:
     name: str
     ino: int
     arg1: int
+    size: int  # of the data
     names: list
 
 
@@ -159,8 +160,8 @@ class Operations:
         self.kinds = {}
         self.begun = []  # (index, inode) of the renames that make a segment
         for line in powerfail.list_records(recorded.log):
-            index, name, ino, arg1, _, _, *names = line.split()
-            operation = Operation(int(index), name, int(ino[4:]), int(arg1[5:]), names)
+            index, name, ino, arg1, _, data, *names = line.split()
+            operation = Operation(int(index), name, int(ino[4:]), int(arg1[5:]), int(data[5:]), names)
             self.list.append(operation)
             self._classify(operation)
         self.first = next(o.index for o in self.list if o.name == "base-end") + 1
@@ -207,13 +208,13 @@ class Operations:
         return len(self.kinds.get(kind, ()))
 
     def first_writes(self):
-        """The points at which a segment (but not the first of all) has its name and its first records,
-        which are not synced."""
+        """The points at which a segment (but not the first of all) has its name and several pages of
+        records, which are not synced."""
         points = []
         for begun, ino in self.begun[1:]:
             own = (o for o in self.list[begun:] if o.ino == ino)
             written = next((o for o in own if o.name == "write"), None)
-            if written:
+            if written and written.size >= 4 * 4096:
                 points += range(written.index + 1, next(own).index + 2)
         return points
 
@@ -364,7 +365,8 @@ def record_again(trial, events, image):
 def check_again(verdict, trial, again, count):
     """Cuts what was recorded after a cut."""
     images = Images(again, again.folder / "images")
-    for number, cut in enumerate(Operations(again).choose(count, trial.seed)):
+    kinds = ["acked"] if again.plan_name == "pages" else None  # where new records end before old ones
+    for number, cut in enumerate(Operations(again).choose(count, trial.seed, kinds)):
         path, mark = images.build(cut, str(number))
         verdict.count(check_image(trial.at(cut), again.events[:mark], path), again.folder, cut)
     images.close()

@@ -42,9 +42,9 @@ INNER = 20 if LONG else 8  # second cuts of each
 
 # Fault: plan, kinds of cuts (None: all), images or first cuts, second cuts of each.
 MUTATIONS = {
-    "NO_EPOCH_CHECK": ("pages", ["first write"], 16, 8),
+    "NO_EPOCH_CHECK": ("pages", ["first write"], 12, 6),
     "PUBCOMP_BEFORE_SYNC": ("mixed", ["completed"], 12, 0),
-    "STALE_RETAINED_COPY": ("trim", ["recycle", "unlink", "any"], 24, 0),
+    "STALE_RETAINED_COPY": ("trim", ["recycle", "unlink"], 30, 0),
 }
 if LONG:
     MUTATIONS |= {

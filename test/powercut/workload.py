@@ -16,7 +16,7 @@ from tidemq import Server, wait_until
 from world import ON, expect
 
 WINDOW = 6
-RETAINED_TOPICS = 120
+RETAINED_TOPICS = 240
 PAGE = 4096
 SUBSCRIBERS = (("away", "m/#", 2), ("live1", "m/#", 1), ("live2", "m/#", 2),
                ("member1", "$share/group/m/#", 2), ("member2", "$share/group/m/#", 2),
@@ -130,11 +130,12 @@ class Run:
         self.driver.publish("zeros", "z/a", 0, self.size())
 
     def keep(self):
-        """Sets, replaces or clears a retained message."""
+        """Sets, replaces or clears retained messages: several at once, so that some are always on their
+        way when retention copies older ones forward."""
         self.wait_for_room("keeper")
-        topic = f"r/{self.rng.randrange(RETAINED_TOPICS)}"
-        size = 0 if self.rng.random() < 0.15 else self.size() % 1000 + 40
-        self.driver.publish("keeper", topic, 1, size, retain=True)
+        for topic in self.rng.sample(range(RETAINED_TOPICS), self.driver.room("keeper", WINDOW)):
+            size = 0 if self.rng.random() < 0.15 else self.size() % 1000 + 40
+            self.driver.publish("keeper", f"r/{topic}", 1, size, retain=True)
 
     def change(self):
         """Subscribes to a filter or unsubscribes from it."""
