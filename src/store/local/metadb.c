@@ -1,6 +1,8 @@
 #include "store/local/metadb.h"
 
 #include "base/mem.h"
+#include "io/file.h"
+#include "store/local/metawalk.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -8,30 +10,22 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <lmdb.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
-#define MAP_SIZE (UINT64_C(64) << 30)
+enum { LONG_KEY_SIZE = METADB_KEY_MAX + 16 };
 
-enum { STATE_VERSION = 1, LONG_KEY_SIZE = METADB_KEY_MAX + 16 };
-
-static const char state_key[] = "state";
-
-/* The one row of the table "state". */
-struct state_row {
-    uint64_t version;
-    uint64_t secret; /* keys the hashes of long keys */
-    uint64_t applied;
-    uint64_t trimmed;
-};
+static const char state_key[] = METAROW_STATE_KEY;
 
 struct metadb {
     struct meta meta; /* first: scan gets the database from it */
     MDB_env *env;
     MDB_dbi rows, queues, states;
-    struct state_row state; /* as committed */
+    struct metarow_state state; /* as committed */
 };
 
 /* LMDB's codes as ours. */
@@ -69,9 +63,18 @@ struct stored_row {
     struct slice key, value;
 };
 
-/* Takes a stored row apart. Returns false when it cannot be one. */
-static bool parse_row(MDB_val key, MDB_val value, struct stored_row *ret_row)
+static struct slice slice_of_val(MDB_val val)
 {
+    return slice_of(val.mv_data, val.mv_size);
+}
+
+/* Takes a stored row apart. Returns false when it cannot be one. */
+static bool parse_row(MDB_val key, MDB_val stored, struct stored_row *ret_row)
+{
+    struct slice opened;
+    if (!metarow_open(METAROW_ROWS, slice_of_val(key), slice_of_val(stored), &opened))
+        return false;
+    const MDB_val value = {.mv_size = opened.size, .mv_data = (void *)(uintptr_t)opened.bytes};
     if (key.mv_size <= METADB_KEY_MAX) {
         ret_row->key = slice_of(key.mv_data, key.mv_size);
         ret_row->value = slice_of(value.mv_data, value.mv_size);
@@ -199,6 +202,16 @@ static int on_scan(struct meta *meta, struct slice prefix, meta_scan_fn *each, v
 
 static const struct meta_ops meta_ops = {.name = "local", .scan = on_scan};
 
+static bool parse_queue(MDB_val key, MDB_val stored, struct overlay_queue *ret_queue)
+{
+    struct slice value;
+    if (!metarow_open(METAROW_QUEUES, slice_of_val(key), slice_of_val(stored), &value) ||
+        value.size != sizeof *ret_queue)
+        return false;
+    memcpy(ret_queue, value.bytes, sizeof *ret_queue);
+    return true;
+}
+
 int metadb_queues(struct metadb *db, metadb_queue_fn *each, void *data)
 {
     MDB_txn *txn = NULL;
@@ -211,12 +224,11 @@ int metadb_queues(struct metadb *db, metadb_queue_fn *each, void *data)
     while (code == 0 && (code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
         uint32_t queue_id = 0;
         struct overlay_queue queue;
-        if (key.mv_size != sizeof queue_id || value.mv_size != sizeof queue) {
+        if (key.mv_size != sizeof queue_id || !parse_queue(key, value, &queue)) {
             code = MDB_CORRUPTED;
             break;
         }
         memcpy(&queue_id, key.mv_data, sizeof queue_id);
-        memcpy(&queue, value.mv_data, sizeof queue);
         each(data, ntohl(queue_id), &queue);
     }
     if (cursor)
@@ -248,55 +260,103 @@ int metadb_check(struct metadb *db, uint64_t *ret_count, struct errmsg *reterr)
 
 /* --- writing ------------------------------------------------------------------------------- */
 
-static int put_state(struct metadb *db, MDB_txn *txn, struct state_row *state)
+static int put_state(struct metadb *db, MDB_txn *txn, struct metarow_state *state)
 {
     MDB_val key = {.mv_size = sizeof state_key - 1, .mv_data = (void *)(uintptr_t)state_key};
     MDB_val value = {.mv_size = sizeof *state, .mv_data = state};
+    state->txn_id = mdb_txn_id(txn);
+    metarow_seal_state(state);
     return mdb_put(txn, db->states, &key, &value, 0);
 }
 
-/* A long key's row has the whole key in front of its value. */
-static int put_long(struct metadb *db, MDB_txn *txn, MDB_val *key, const struct overlay_row *row)
+/* A write transaction, with the state it will end in. */
+struct change {
+    struct metadb *db;
+    MDB_txn *txn;
+    struct metarow_state state;
+};
+
+static enum metarow_table table_kind(const struct metadb *db, MDB_dbi table)
 {
-    const uint32_t size = row->key_size;
-    MDB_val value = {.mv_size = sizeof size + (size_t)size + row->value_size};
-    const int code = mdb_put(txn, db->rows, key, &value, MDB_RESERVE);
+    return table == db->rows ? METAROW_ROWS : METAROW_QUEUES;
+}
+
+/* Takes the row, if it is there, out of the sum of checksums. Returns LMDB's code. */
+static int forget_row(struct change *change, MDB_dbi table, MDB_val *key)
+{
+    MDB_val stored = {0};
+    const int code = mdb_get(change->txn, table, key, &stored);
+    if (code == 0)
+        change->state.digest -= metarow_stored_check(slice_of_val(stored));
+    return code;
+}
+
+static int delete_row(struct change *change, MDB_dbi table, MDB_val *key)
+{
+    int code = forget_row(change, table, key);
+    if (code == 0)
+        code = mdb_del(change->txn, table, key, NULL);
+    return code == MDB_NOTFOUND ? 0 : code;
+}
+
+/* Stores `head` and `tail` as the row's value, with their checksum. */
+static int store_row(struct change *change, MDB_dbi table, MDB_val *key, struct slice head,
+                     struct slice tail)
+{
+    int code = forget_row(change, table, key);
+    if (code != 0 && code != MDB_NOTFOUND)
+        return code;
+    const size_t size = (size_t)head.size + tail.size;
+    MDB_val stored = {.mv_size = size + METAROW_CHECK_SIZE};
+    code = mdb_put(change->txn, table, key, &stored, MDB_RESERVE);
     if (code)
         return code;
-    memcpy(value.mv_data, &size, sizeof size);
-    memcpy((uint8_t *)value.mv_data + sizeof size, row->bytes, (size_t)size + row->value_size);
+    uint8_t *bytes = stored.mv_data;
+    if (head.size)
+        memcpy(bytes, head.bytes, head.size);
+    if (tail.size)
+        memcpy(bytes + head.size, tail.bytes, tail.size);
+    const uint64_t check = metarow_check(table_kind(change->db, table), slice_of_val(*key),
+                                         slice_of(bytes, size));
+    memcpy(bytes + size, &check, sizeof check);
+    change->state.digest += check;
     return 0;
 }
 
-static int put_row(struct metadb *db, MDB_txn *txn, const struct overlay_row *row)
+static int put_row(struct change *change, const struct overlay_row *row)
 {
     uint8_t room[LONG_KEY_SIZE];
-    const bool of_owner = row->table == OVERLAY_ROWS;
-    const MDB_dbi table = of_owner ? db->rows : db->queues;
+    const struct metadb *db = change->db;
+    const MDB_dbi table = row->table == OVERLAY_ROWS ? db->rows : db->queues;
     MDB_val key = short_key(db, overlay_key(row), room);
-    if (row->deleted) {
-        const int code = mdb_del(txn, table, &key, NULL);
-        return code == MDB_NOTFOUND ? 0 : code;
-    }
-    if (row->key_size > METADB_KEY_MAX)
-        return put_long(db, txn, &key, row);
-    const struct slice bytes = overlay_value(row);
-    MDB_val value = {.mv_size = bytes.size, .mv_data = (void *)(uintptr_t)bytes.bytes};
-    return mdb_put(txn, table, &key, &value, 0);
+    if (row->deleted)
+        return delete_row(change, table, &key);
+    const uint32_t size = row->key_size;
+    if (size <= METADB_KEY_MAX)
+        return store_row(change, table, &key, slice_of("", 0), overlay_value(row));
+    /* A long key's row has the whole key in front of its value. */
+    return store_row(change, table, &key, slice_of(&size, sizeof size),
+                     slice_of(row->bytes, (size_t)size + row->value_size));
+}
+
+static int begin(struct metadb *db, struct change *ret_change)
+{
+    *ret_change = (struct change){.db = db, .state = db->state};
+    return mdb_txn_begin(db->env, NULL, 0, &ret_change->txn);
 }
 
 /* Ends a write transaction: with the state when all went well, else without a trace. */
-static int finish(struct metadb *db, MDB_txn *txn, int code, struct state_row *state,
-                  struct errmsg *reterr)
+static int finish(struct change *change, int code, struct errmsg *reterr)
 {
+    struct metadb *db = change->db;
     if (code == 0)
-        code = put_state(db, txn, state);
+        code = put_state(db, change->txn, &change->state);
     if (code)
-        mdb_txn_abort(txn);
+        mdb_txn_abort(change->txn);
     else
-        code = mdb_txn_commit(txn);
+        code = mdb_txn_commit(change->txn);
     if (code == 0)
-        db->state = *state;
+        db->state = change->state;
     return report(code, "write", reterr);
 }
 
@@ -304,15 +364,14 @@ int metadb_commit(struct metadb *db, struct overlay_row *const *rows, uint64_t c
                   uint64_t applied, struct errmsg *reterr)
 {
     ASSERT(applied >= db->state.applied);
-    struct state_row state = db->state;
-    state.applied = applied;
-    MDB_txn *txn = NULL;
-    int code = mdb_txn_begin(db->env, NULL, 0, &txn);
+    struct change change;
+    int code = begin(db, &change);
     if (code)
         return report(code, "write", reterr);
+    change.state.applied = applied;
     for (uint64_t i = 0; i < count && code == 0; i++)
-        code = put_row(db, txn, rows[i]);
-    return finish(db, txn, code, &state, reterr);
+        code = put_row(&change, rows[i]);
+    return finish(&change, code, reterr);
 }
 
 static bool is_dropped(MDB_val value)
@@ -323,18 +382,20 @@ static bool is_dropped(MDB_val value)
 }
 
 /* Removes what is remembered of queues that were dropped before `forget`. */
-static int forget_drops(struct metadb *db, MDB_txn *txn, uint64_t forget)
+static int forget_drops(struct change *change, uint64_t forget)
 {
     MDB_cursor *cursor = NULL;
-    int code = mdb_cursor_open(txn, db->queues, &cursor);
+    int code = mdb_cursor_open(change->txn, change->db->queues, &cursor);
     if (code)
         return code;
     MDB_val key, value;
     while ((code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
         struct overlay_queue queue = {0};
         memcpy(&queue, value.mv_data, MIN(sizeof queue, value.mv_size));
-        if (queue.dropped_at && queue.dropped_at < forget)
+        if (queue.dropped_at && queue.dropped_at < forget) {
+            change->state.digest -= metarow_stored_check(slice_of_val(value));
             code = mdb_cursor_del(cursor, 0);
+        }
         if (code)
             break;
     }
@@ -346,27 +407,26 @@ int metadb_trim(struct metadb *db, const struct metadb_base *bases, uint64_t cou
                 uint64_t trimmed, uint64_t forget, struct errmsg *reterr)
 {
     ASSERT(trimmed >= db->state.trimmed);
-    struct state_row state = db->state;
-    state.trimmed = trimmed;
-    MDB_txn *txn = NULL;
-    int code = mdb_txn_begin(db->env, NULL, 0, &txn);
+    struct change change;
+    int code = begin(db, &change);
     if (code)
         return report(code, "write", reterr);
+    change.state.trimmed = trimmed;
     for (uint64_t i = 0; i < count && code == 0; i++) {
         uint32_t id = htonl(bases[i].queue_id);
-        struct overlay_queue queue = {.first_seq = bases[i].first_seq};
+        const struct overlay_queue queue = {.first_seq = bases[i].first_seq};
         MDB_val key = {.mv_size = sizeof id, .mv_data = &id};
         MDB_val value = {0};
-        code = mdb_get(txn, db->queues, &key, &value);
+        code = mdb_get(change.txn, db->queues, &key, &value);
         if (code == 0 && is_dropped(value))
             continue;
-        value = (MDB_val){.mv_size = sizeof queue, .mv_data = &queue};
         if (code == 0 || code == MDB_NOTFOUND)
-            code = mdb_put(txn, db->queues, &key, &value, 0);
+            code = store_row(&change, db->queues, &key, slice_of("", 0),
+                             slice_of(&queue, sizeof queue));
     }
     if (code == 0)
-        code = forget_drops(db, txn, forget);
-    return finish(db, txn, code, &state, reterr);
+        code = forget_drops(&change, forget);
+    return finish(&change, code, reterr);
 }
 
 /* --- opening ------------------------------------------------------------------------------- */
@@ -381,7 +441,7 @@ static int read_state(struct metadb *db, MDB_txn *txn)
     if (value.mv_size != sizeof db->state)
         return MDB_CORRUPTED;
     memcpy(&db->state, value.mv_data, sizeof db->state);
-    return db->state.version == STATE_VERSION ? 0 : MDB_VERSION_MISMATCH;
+    return metarow_state_sound(&db->state) ? 0 : MDB_CORRUPTED;
 }
 
 static int open_tables(struct metadb *db, bool read_only)
@@ -399,7 +459,7 @@ static int open_tables(struct metadb *db, bool read_only)
     if (code == 0)
         code = read_state(db, txn);
     if (code == MDB_NOTFOUND && !read_only) {
-        db->state = (struct state_row){.version = STATE_VERSION};
+        db->state = (struct metarow_state){.version = METAROW_VERSION};
         code = getrandom(&db->state.secret, sizeof db->state.secret, 0) < 0 ? errno : 0;
         if (code == 0)
             code = put_state(db, txn, &db->state);
@@ -411,16 +471,49 @@ static int open_tables(struct metadb *db, bool read_only)
     return mdb_txn_commit(txn);
 }
 
+static void on_found(void *data, uint64_t offset, const char *what)
+{
+    struct errmsg *first = data;
+    if (!first->text[0])
+        errmsg_wrap(first, "metadata '%s' at offset %" PRIu64 ": %s", METADB_FILE_NAME, offset,
+                    what);
+}
+
+/* Verifies the file in the directory, if there is one, before LMDB maps it. */
+static int verify(const char *path, struct errmsg *reterr)
+{
+    const int dir_fd = file_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
+    const int fd = dir_fd < 0 ? dir_fd : file_openat(dir_fd, METADB_FILE_NAME, O_RDONLY, 0);
+    struct metawalk_summary summary;
+    struct errmsg first = {0};
+    const struct metawalk_events events = {.found = on_found, .data = &first};
+    int err = fd == -ENOENT ? 0 : MIN(fd, 0);
+    if (fd >= 0)
+        err = metawalk_verify(fd, &events, &summary, &first);
+    else if (err < 0)
+        errmsg_wrap(&first, "could not open the metadata: %s", err_text(err));
+    if (fd >= 0)
+        (void)close(fd);
+    if (dir_fd >= 0)
+        (void)close(dir_fd);
+    if (err < 0)
+        *reterr = first;
+    return err;
+}
+
 int metadb_open(const char *path, bool read_only, struct metadb **ret_db,
                 struct metadb_state *ret_state, struct errmsg *reterr)
 {
+    const int err = verify(path, reterr);
+    if (err < 0)
+        return err;
     struct metadb *db = mem_new(sizeof *db);
     db->meta.ops = &meta_ops;
     int code = mdb_env_create(&db->env);
     if (code == 0)
         code = mdb_env_set_maxdbs(db->env, 4);
     if (code == 0)
-        code = mdb_env_set_mapsize(db->env, MAP_SIZE);
+        code = mdb_env_set_mapsize(db->env, METADB_MAP_SIZE);
     const unsigned flags = MDB_NOTLS | (read_only ? MDB_RDONLY | MDB_NOLOCK : 0);
     if (code == 0)
         code = mdb_env_open(db->env, path, flags, 0640);

@@ -3,7 +3,9 @@
  *
  * One transaction at a time, each synced by LMDB itself (never NOSYNC, never WRITEMAP). LMDB keys
  * are short: a longer key is stored under its first METADB_KEY_MAX bytes and a 128-bit hash, keyed
- * with a secret of the database, with the whole key in front of the value.
+ * with a secret of the database, with the whole key in front of the value. Every value ends with a
+ * checksum, and the state has the sum of all of them (metarow.h). The file is verified before LMDB
+ * sees it (metawalk.h), because LMDB trusts what it reads.
  *
  * Thread: any, one at a time.
  */
@@ -12,7 +14,9 @@
 #include "store/local/overlay.h"
 #include "store/meta.h"
 
-#define METADB_KEY_MAX 480u
+#define METADB_KEY_MAX   480u
+#define METADB_MAP_SIZE  (UINT64_C(64) << 30)
+#define METADB_FILE_NAME "data.mdb"
 
 struct metadb;
 
@@ -21,7 +25,8 @@ struct metadb_state {
     uint64_t trimmed; /* log position: everything below it is given up */
 };
 
-/* Opens or creates the database in directory `path`. Returns 0; ERR_CORRUPT; -errno. */
+/* Opens the database in directory `path`, or creates it when the directory has none. Returns 0;
+ * ERR_CORRUPT: damage, file and offset in reterr; ERR_INVALID: of another version; -errno. */
 MUST_CHECK int metadb_open(const char *path, bool read_only, struct metadb **ret_db,
                            struct metadb_state *ret_state, struct errmsg *reterr);
 struct metadb *metadb_close(struct metadb *db); /* NULL is fine */
