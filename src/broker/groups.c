@@ -180,6 +180,11 @@ static void group_entries(void *owner, int err, const struct store_read *read)
             return;
         cursor_advance(group->broker, cursor, entry->seq + 1);
     }
+    if (read->entry_count == 0 && read->lost_until > cursor->next_seq) {
+        metric_add(&group->broker->deps.metrics->messages_trimmed,
+                   (int64_t)(read->lost_until - cursor->next_seq));
+        cursor_advance(group->broker, cursor, read->lost_until);
+    }
     uint64_t first, next;
     store_queue_bounds(group->broker->deps.store, cursor->queue_id, &first, &next);
     if (cursor->next_seq >= next)

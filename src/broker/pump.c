@@ -90,16 +90,19 @@ static void sub_caught_up(struct sub *sub)
     sub->lagging = false;
 }
 
-/* The first entry kept lies behind the cursor: retention was faster than the client. */
+/* The first entry kept lies behind the cursor: retention was faster than the client, or a repair
+ * had to give up what was there. */
 static void sub_skip_trimmed(struct sub *sub, uint64_t first_seq)
 {
     const uint64_t lost = first_seq - sub->cursor.next_seq;
     sub->session->trimmed += lost;
     metric_add(&sub->session->broker->deps.metrics->messages_trimmed, (int64_t)lost);
-    log_write(sub->session->broker->deps.log, LOG_WARN, "session",
-              "%llu messages for client '%.*s' were removed by retention before it read them",
-              (unsigned long long)lost, (int)sub->session->client_id.size,
-              (const char *)sub->session->client_id.bytes);
+    log_write(
+        sub->session->broker->deps.log, LOG_WARN, "session",
+        "%llu messages for client '%.*s' were removed by retention or lost to damage before it "
+        "read them",
+        (unsigned long long)lost, (int)sub->session->client_id.size,
+        (const char *)sub->session->client_id.bytes);
     cursor_advance(sub->session->broker, &sub->cursor, first_seq);
 }
 
@@ -129,6 +132,8 @@ static void sub_entries(void *owner, int err, const struct store_read *read)
             return;
         cursor_advance(session->broker, &sub->cursor, entry->seq + 1);
     }
+    if (read->entry_count == 0 && read->lost_until > sub->cursor.next_seq)
+        sub_skip_trimmed(sub, read->lost_until);
     if (sub->end_position == UINT64_MAX && sub->qos > 0 && sub_lag(sub) == 0) {
         sub_caught_up(sub);
     } else {

@@ -293,7 +293,11 @@ static int recover_cursor(void *data, struct slice key, struct slice value)
         return 0;
     }
     reader = (struct row_reader){.rest = value};
+    uint64_t first, next;
+    store_queue_bounds(recovery->broker->deps.store, queue_id, &first, &next);
     found.cursor->next_seq = row_u64(&reader);
+    if (queue_id != 0) /* a repair may have had to number a queue anew */
+        found.cursor->next_seq = MIN(found.cursor->next_seq, next);
     struct row_open open;
     while (row_open_next(&reader, &open)) {
         struct inflight *inflight = recover_open(&open, found.cursor);

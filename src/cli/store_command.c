@@ -3,6 +3,7 @@
 #include "store/local/local.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 /* Gathers the lines of a check, for people at once, for JSON in a list. */
 static void on_line(void *data, const char *line)
@@ -59,6 +60,73 @@ static int check(int argc, const char *const *argv)
     return report(err, &why, lines);
 }
 
+/* --- repair -------------------------------------------------------------------------------- */
+
+struct repair_answer {
+    json_t *lines; /* NULL: for people */
+    bool yes, asked_nobody;
+};
+
+static void on_repair_line(void *data, const char *line)
+{
+    const struct repair_answer *answer = data;
+    on_line(answer->lines, line);
+}
+
+/* The plan has been told: --yes, or who sits at the terminal, decides. */
+static bool on_go(void *data)
+{
+    struct repair_answer *answer = data;
+    if (answer->yes)
+        return true;
+    if (answer->lines || !isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO)) {
+        answer->asked_nobody = true;
+        return false;
+    }
+    char line[16] = "";
+    (void)printf("Do this? [y/N] ");
+    (void)fflush(stdout);
+    return fgets(line, sizeof(line), stdin) && (line[0] == 'y' || line[0] == 'Y');
+}
+
+static int repair(int argc, const char *const *argv)
+{
+    bool json = false;
+    struct repair_answer answer = {0};
+    const struct arg_option options[] = {
+        {"--yes", NULL, "Do it without asking.", .on = &answer.yes},
+        {"--json", NULL, "Print JSON.", .on = &json},
+    };
+    const struct arg_spec spec = {
+        .usage = "tidemq store repair DIR",
+        .about =
+            "Mends a damaged data directory. It says first what it will drop and rebuild, and "
+            "does\n"
+            "it after a yes at the terminal, or with --yes; otherwise it changes nothing. The\n"
+            "damaged files are kept in a folder of their own, damaged-<time>. The server must not\n"
+            "run. Exit code 0: sound, or repaired; 1: damaged still, or it cannot be repaired.",
+        .options = options,
+        .option_count = ARRAY_COUNT(options),
+        .words_min = 1,
+        .words_max = 1,
+    };
+    struct arg_words words;
+    const enum args_result result = args_parse(&spec, argc, argv, &words);
+    if (result != ARGS_GO) {
+        return result == ARGS_HELP ? EXIT_OK : EXIT_USAGE;
+    }
+    struct errmsg why = {0};
+    answer.lines = json ? json_array() : NULL;
+    const struct local_repair how = {
+        .dir = words.items[0], .report = on_repair_line, .go = on_go, .data = &answer};
+    const int err = local_repair(&how, &why);
+    if (err == ERR_CORRUPT) {
+        errmsg_wrap(&why, answer.asked_nobody ? "nothing was changed; --yes does what is said above"
+                                              : "nothing was changed");
+    }
+    return report(err, &why, answer.lines);
+}
+
 static int print_stats(const json_t *row)
 {
     static const char *const heads[] = {"", "", NULL};
@@ -96,6 +164,7 @@ int store_command(int argc, const char *const *argv)
 {
     static const struct subcommand subcommands[] = {
         {"check", "Look for damage in a data directory.", check},
+        {"repair", "Mend a damaged data directory.", repair},
         {"stats", "Show what a running server's store holds.", stats},
     };
     return output_dispatch("store", subcommands, ARRAY_COUNT(subcommands), argc, argv);

@@ -77,9 +77,10 @@ struct store_read {
     uint64_t position;    /* with queue_id 0: the message to get */
     store_read_fn *done;
 
-    uint16_t entry_count; /* results; 0 entries: from_seq is at the queue's end */
-    struct store_entry *entries;
-    void *engine_state; /* the engine's, until store_release */
+    uint16_t entry_count;        /* results; 0 entries: from_seq is at the queue's end */
+    struct store_entry *entries; /* a number left out between them: that entry is lost */
+    uint64_t lost_until;         /* with 0 entries: those before this number are lost, 0: none */
+    void *engine_state;          /* the engine's, until store_release */
 };
 
 /* What the engine tells its owner, on the loop. */

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "io/file.h"
 #include "store/local/engine_priv.h"
+#include "store/local/metawalk.h"
 #include "store/local/scan.h"
 
 #include <errno.h>
@@ -21,7 +22,10 @@ struct check {
     void *data;
     bool damaged;
     uint64_t log_start, log_end, record_count;
-    struct metadb_state state;
+    uint64_t index_start, index_end; /* 0: there are no files */
+    uint32_t meta_findings;
+    bool rows_read; /* what stands in `rows` may be relied on */
+    struct metawalk_summary rows;
 };
 
 static void say(struct check *check, const char *fmt, ...) PRINTF(2, 3);
@@ -70,7 +74,7 @@ static int check_record(void *data, const struct record *record)
 static int check_segment(struct check *check, const struct segment *segment,
                          const struct segment *next)
 {
-    if (next && next->base <= check->state.trimmed) {
+    if (next && next->base <= check->rows.trimmed) {
         check->log_start = next->base;
         return 0;
     }
@@ -167,10 +171,27 @@ static int check_file(struct check *check, int index_fd, const char *name)
     if (err == ERR_CORRUPT)
         found(check, &what);
     else if (err == 0 && file->end > check->log_end)
-        say(check, "index file '%s' reaches beyond the log", name);
+        say(check,
+            "log: ends at position %" PRIu64
+            " but index file '%s' was built up to position %" PRIu64,
+            check->log_end, name, file->end);
     check->damaged |= err == 0 && file->end > check->log_end;
     (void)sealed_unref(file);
     return err == ERR_CORRUPT ? 0 : err;
+}
+
+/* Each must begin where one before it ends. Names are in the order of their begin; a file that was
+ * merged into another may be left over beside it. */
+static void check_span(struct check *check, const char *name, uint64_t start, uint64_t end)
+{
+    if (check->index_end && start > check->index_end) {
+        check->damaged = true;
+        say(check, "index: a file is missing between position %" PRIu64 " and '%s'",
+            check->index_end, name);
+    }
+    if (!check->index_end)
+        check->index_start = start;
+    check->index_end = MAX(check->index_end, end);
 }
 
 static int check_files(struct check *check, int index_fd, char **names, uint32_t count,
@@ -184,6 +205,7 @@ static int check_files(struct check *check, int index_fd, char **names, uint32_t
         if (!sealed_name_parse(names[i], &start, &end))
             continue;
         files++;
+        check_span(check, names[i], start, end);
         err = check_file(check, index_fd, names[i]);
     }
     say(check, "index: %" PRIu32 " files", files);
@@ -192,67 +214,84 @@ static int check_files(struct check *check, int index_fd, char **names, uint32_t
 
 /* --- the metadata -------------------------------------------------------------------------- */
 
-static int open_rows(struct check *check, struct metadb **ret_db, struct errmsg *reterr)
+enum { META_FINDINGS_MAX = 20 };
+
+static void found_in_meta(void *data, uint64_t offset, const char *what)
 {
-    char path[4096];
-    const int size = snprintf(path, sizeof path, "%s/%s", check->dir, LOCAL_META_DIR);
-    if (size < 0 || (size_t)size >= sizeof path)
-        return -ENAMETOOLONG;
-    return metadb_open(path, true, ret_db, &check->state, reterr);
+    struct check *check = data;
+    check->damaged = true;
+    if (check->meta_findings++ < META_FINDINGS_MAX)
+        say(check, "metadata '%s/%s' at offset %" PRIu64 ": %s", LOCAL_META_DIR, METADB_FILE_NAME,
+            offset, what);
 }
 
-/* The log is read with what the metadata says of its begin; if that cannot be read, check_rows
- * tells.
- */
-static void load_state(struct check *check)
+/* The log must reach from where rows and retention have left off. */
+static void check_bounds(struct check *check)
 {
-    struct metadb *db = NULL;
-    struct errmsg what = {0};
-    (void)!open_rows(check, &db, &what);
-    (void)metadb_close(db);
+    const struct metawalk_summary *rows = &check->rows;
+    if (!check->rows_read)
+        return;
+    if (rows->applied > MAX(check->log_end, (uint64_t)LOG_START)) {
+        check->damaged = true;
+        say(check, "log: ends at position %" PRIu64 " but was durable up to %" PRIu64,
+            check->log_end, rows->applied);
+    }
+    if (check->index_end && check->index_start > MAX(rows->trimmed, (uint64_t)LOG_START)) {
+        check->damaged = true;
+        say(check, "index: the file is missing that begins at or before position %" PRIu64,
+            MAX(rows->trimmed, (uint64_t)LOG_START));
+    }
+    if (check->log_start > MAX(rows->trimmed, (uint64_t)LOG_START)) {
+        check->damaged = true;
+        say(check, "log: begins at position %" PRIu64 " but must begin at %" PRIu64,
+            check->log_start, rows->trimmed);
+    }
+}
+
+static int check_meta(struct check *check, int fd, struct errmsg *reterr)
+{
+    const struct metawalk_events events = {.found = found_in_meta, .data = check};
+    const int err = metawalk_verify(fd, &events, &check->rows, reterr);
+    if (check->meta_findings > META_FINDINGS_MAX)
+        say(check, "metadata: %" PRIu32 " more places", check->meta_findings - META_FINDINGS_MAX);
+    if (err == ERR_CORRUPT)
+        return 0;
+    if (err < 0)
+        return err;
+    check->rows_read = true;
+    say(check, "metadata: %" PRIu64 " rows as of position %" PRIu64, check->rows.row_count,
+        check->rows.applied);
+    return 0;
 }
 
 static int check_rows(struct check *check, struct errmsg *reterr)
 {
-    struct metadb *db = NULL;
-    struct errmsg what = {0};
-    uint64_t count = 0;
-    int err = open_rows(check, &db, &what);
-    if (err == 0)
-        err = metadb_check(db, &count, &what);
-    (void)metadb_close(db);
-    if (err == ERR_CORRUPT) {
-        found(check, &what);
+    const char *path = LOCAL_META_DIR "/" METADB_FILE_NAME;
+    const int fd = file_openat(check->dir_fd, path, O_RDONLY, 0);
+    if (fd == -ENOENT) {
+        check->damaged = true;
+        say(check, "metadata '%s' is missing", path);
         return 0;
     }
-    if (err < 0) {
-        *reterr = what;
-        return err;
+    if (fd < 0) {
+        errmsg_wrap(reterr, "could not open '%s/%s': %s", check->dir, path, err_text(fd));
+        return fd;
     }
-    say(check, "metadata: %" PRIu64 " rows as of position %" PRIu64, count, check->state.applied);
-    if (check->state.applied > MAX(check->log_end, (uint64_t)LOG_START)) {
-        check->damaged = true;
-        say(check, "log: ends at position %" PRIu64 " but was durable up to %" PRIu64,
-            check->log_end, check->state.applied);
-    }
-    if (check->log_start > MAX(check->state.trimmed, (uint64_t)LOG_START)) {
-        check->damaged = true;
-        say(check, "log: begins at position %" PRIu64 " but must begin at %" PRIu64,
-            check->log_start, check->state.trimmed);
-    }
-    return 0;
+    const int err = check_meta(check, fd, reterr);
+    (void)close(fd);
+    return err;
 }
 
 static int check_all(struct check *check, struct errmsg *reterr)
 {
-    load_state(check);
-    int err = check_dir(check, LOCAL_LOG_DIR, check_segments, reterr);
+    int err = check_rows(check, reterr); /* first: it tells where the log begins */
+    if (err == 0)
+        err = check_dir(check, LOCAL_LOG_DIR, check_segments, reterr);
     if (err == 0)
         err = check_dir(check, LOCAL_INDEX_DIR, check_files, reterr);
-    if (err == 0)
-        err = check_rows(check, reterr);
     if (err < 0)
         return err;
+    check_bounds(check);
     say(check, "%s", check->damaged ? "damage was found" : "all is sound");
     return check->damaged ? ERR_CORRUPT : 0;
 }

@@ -226,7 +226,11 @@ static int open_metadb_in(struct local *local, const char *name, struct metadb_s
     const int size = snprintf(path, sizeof path, "%s/%s", local->config.dir, name);
     if (size < 0 || (size_t)size >= sizeof path)
         return -ENAMETOOLONG;
-    return metadb_open(path, false, &local->db, ret_state, reterr);
+    const int err = metadb_open(path, &local->db, ret_state, reterr);
+    if (err == ERR_CORRUPT)
+        errmsg_wrap(reterr, "the store is damaged, run \"tidemq store check %s\"",
+                    local->config.dir);
+    return err;
 }
 
 /* LMDB cannot open what a power cut leaves of a file it was making: the database is made under
@@ -257,11 +261,22 @@ static int make_metadb(struct local *local, struct errmsg *reterr)
 static int open_metadb(struct local *local, struct metadb_state *ret_state, struct errmsg *reterr)
 {
     const int fd = file_openat(local->dir_fd, LOCAL_META_DIR, O_RDONLY | O_DIRECTORY, 0);
-    if (fd >= 0)
-        (void)close(fd);
-    else if (fd != -ENOENT)
+    if (fd == -ENOENT) {
+        const int made = make_metadb(local, reterr);
+        return made < 0 ? made : open_metadb_in(local, LOCAL_META_DIR, ret_state, reterr);
+    }
+    if (fd < 0) {
         errmsg_wrap(reterr, "could not open the metadata: %s", err_text(fd));
-    const int err = fd == -ENOENT ? make_metadb(local, reterr) : MIN(fd, 0);
+        return fd;
+    }
+    const bool there = faccessat(fd, METADB_FILE_NAME, F_OK, 0) == 0;
+    (void)close(fd);
+    const int err = there ? 0 : ERR_CORRUPT; /* it got its folder's name with the file in it */
+    if (err < 0)
+        errmsg_wrap(
+            reterr,
+            "the store is damaged, run \"tidemq store check %s\": metadata '%s/%s' is missing",
+            local->config.dir, LOCAL_META_DIR, METADB_FILE_NAME);
     return err < 0 ? err : open_metadb_in(local, LOCAL_META_DIR, ret_state, reterr);
 }
 

@@ -38,3 +38,17 @@ MUST_CHECK int local_open(const struct local_config *config, struct loop *loop,
 typedef void local_report_fn(void *data, const char *line);
 MUST_CHECK int local_check(const char *dir, local_report_fn *report, void *data,
                            struct errmsg *reterr);
+
+/* Mends what local_check finds; the server must not run. Lines to `report` say first what is
+ * damaged, and what will be dropped, rebuilt and set aside; then `go` is asked. Nothing is
+ * destroyed: the originals are moved to "damaged-<time>" in the directory.
+ * Returns 0: all is sound, or is now; ERR_CORRUPT: there is damage and `go` said no; ERR_INVALID,
+ * ERR_NOMEM, -errno: it could not be mended (reterr). */
+typedef bool local_go_fn(void *data);
+struct local_repair {
+    const char *dir;
+    local_report_fn *report;
+    local_go_fn *go;
+    void *data;
+};
+MUST_CHECK int local_repair(const struct local_repair *how, struct errmsg *reterr);

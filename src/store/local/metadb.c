@@ -21,11 +21,16 @@ enum { LONG_KEY_SIZE = METADB_KEY_MAX + 16 };
 
 static const char state_key[] = METAROW_STATE_KEY;
 
+static const struct slice lost_key = {.bytes = (const uint8_t *)METAROW_LOST_KEY,
+                                      .size = sizeof METAROW_LOST_KEY - 1};
+
 struct metadb {
     struct meta meta; /* first: scan gets the database from it */
     MDB_env *env;
     MDB_dbi rows, queues, states;
     struct metarow_state state; /* as committed */
+    struct metadb_lost *lost;
+    uint32_t lost_count;
 };
 
 /* LMDB's codes as ours. */
@@ -237,27 +242,6 @@ int metadb_queues(struct metadb *db, metadb_queue_fn *each, void *data)
     return code == MDB_NOTFOUND ? 0 : convert(code);
 }
 
-static int count_row(void *data, struct slice key, struct slice value)
-{
-    (void)key;
-    (void)value;
-    ++*(uint64_t *)data;
-    return 0;
-}
-
-int metadb_check(struct metadb *db, uint64_t *ret_count, struct errmsg *reterr)
-{
-    uint64_t count = 0;
-    const int err = meta_scan(&db->meta, slice_of("", 0), count_row, &count);
-    if (err < 0) {
-        errmsg_wrap(reterr, "metadata: unreadable after %llu rows: %s", (unsigned long long)count,
-                    err_text(err));
-        return err;
-    }
-    *ret_count = count;
-    return 0;
-}
-
 /* --- writing ------------------------------------------------------------------------------- */
 
 static int put_state(struct metadb *db, MDB_txn *txn, struct metarow_state *state)
@@ -316,8 +300,8 @@ static int store_row(struct change *change, MDB_dbi table, MDB_val *key, struct 
         memcpy(bytes, head.bytes, head.size);
     if (tail.size)
         memcpy(bytes + head.size, tail.bytes, tail.size);
-    const uint64_t check = metarow_check(table_kind(change->db, table), slice_of_val(*key),
-                                         slice_of(bytes, size));
+    const uint64_t check =
+        metarow_check(table_kind(change->db, table), slice_of_val(*key), slice_of(bytes, size));
     memcpy(bytes + size, &check, sizeof check);
     change->state.digest += check;
     return 0;
@@ -381,6 +365,15 @@ static bool is_dropped(MDB_val value)
     return queue.dropped_at != 0;
 }
 
+/* What a repair said of a queue's numbers stays true. */
+static void keep_number(MDB_val stored, struct overlay_queue *queue)
+{
+    struct overlay_queue before = {0};
+    memcpy(&before, stored.mv_data, MIN(sizeof before, stored.mv_size));
+    queue->next_seq = before.next_seq;
+    queue->numbered_to = before.numbered_to;
+}
+
 /* Removes what is remembered of queues that were dropped before `forget`. */
 static int forget_drops(struct change *change, uint64_t forget)
 {
@@ -414,12 +407,14 @@ int metadb_trim(struct metadb *db, const struct metadb_base *bases, uint64_t cou
     change.state.trimmed = trimmed;
     for (uint64_t i = 0; i < count && code == 0; i++) {
         uint32_t id = htonl(bases[i].queue_id);
-        const struct overlay_queue queue = {.first_seq = bases[i].first_seq};
+        struct overlay_queue queue = {.first_seq = bases[i].first_seq};
         MDB_val key = {.mv_size = sizeof id, .mv_data = &id};
         MDB_val value = {0};
         code = mdb_get(change.txn, db->queues, &key, &value);
         if (code == 0 && is_dropped(value))
             continue;
+        if (code == 0)
+            keep_number(value, &queue);
         if (code == 0 || code == MDB_NOTFOUND)
             code = store_row(&change, db->queues, &key, slice_of("", 0),
                              slice_of(&queue, sizeof queue));
@@ -427,6 +422,125 @@ int metadb_trim(struct metadb *db, const struct metadb_base *bases, uint64_t cou
     if (code == 0)
         code = forget_drops(&change, forget);
     return finish(&change, code, reterr);
+}
+
+/* --- after a repair ------------------------------------------------------------------------ */
+
+const struct metadb_lost *metadb_lost(const struct metadb *db, uint32_t *ret_count)
+{
+    *ret_count = db->lost_count;
+    return db->lost;
+}
+
+static int compare_lost(const void *a, const void *b)
+{
+    const struct metadb_lost *left = a, *right = b;
+    return (left->start > right->start) - (left->start < right->start);
+}
+
+int metadb_lose(struct metadb *db, const struct metadb_lost *ranges, uint32_t count,
+                struct errmsg *reterr)
+{
+    struct change change;
+    const uint32_t total = db->lost_count + count;
+    struct metadb_lost *all = mem_new(total * sizeof *all + METAROW_CHECK_SIZE);
+    if (db->lost_count)
+        memcpy(all, db->lost, db->lost_count * sizeof *all);
+    memcpy(all + db->lost_count, ranges, count * sizeof *all);
+    qsort(all, total, sizeof *all, compare_lost);
+    int code = begin(db, &change);
+    if (code) {
+        mem_free(all);
+        return report(code, "write", reterr);
+    }
+    const size_t size = total * sizeof *all;
+    const uint64_t check = metarow_check(METAROW_LOST, lost_key, slice_of(all, size));
+    memcpy((uint8_t *)all + size, &check, sizeof check);
+    MDB_val key = {.mv_size = lost_key.size, .mv_data = (void *)(uintptr_t)lost_key.bytes};
+    MDB_val value = {.mv_size = size + sizeof check, .mv_data = all};
+    code = mdb_put(change.txn, db->states, &key, &value, 0);
+    const int err = finish(&change, code, reterr);
+    if (err < 0) {
+        mem_free(all);
+        return err;
+    }
+    mem_free(db->lost);
+    db->lost = all;
+    db->lost_count = total;
+    return 0;
+}
+
+int metadb_number(struct metadb *db, const struct metadb_base *numbers, uint64_t count,
+                  uint64_t numbered_to, struct errmsg *reterr)
+{
+    struct change change;
+    int code = begin(db, &change);
+    if (code)
+        return report(code, "write", reterr);
+    for (uint64_t i = 0; i < count && code == 0; i++) {
+        uint32_t id = htonl(numbers[i].queue_id);
+        MDB_val key = {.mv_size = sizeof id, .mv_data = &id};
+        MDB_val stored = {0};
+        struct overlay_queue queue = {0};
+        code = mdb_get(change.txn, db->queues, &key, &stored);
+        if (code == 0)
+            memcpy(&queue, stored.mv_data, MIN(sizeof queue, stored.mv_size));
+        queue.next_seq = numbers[i].first_seq;
+        queue.numbered_to = numbered_to;
+        if (code == 0 || code == MDB_NOTFOUND)
+            code = store_row(&change, db->queues, &key, slice_of("", 0),
+                             slice_of(&queue, sizeof queue));
+    }
+    return finish(&change, code, reterr);
+}
+
+struct metadb_restore {
+    struct change change;
+    int code; /* LMDB's, of the first that failed */
+};
+
+int metadb_restore_begin(struct metadb *db, struct metadb_restore **ret_restore,
+                         struct errmsg *reterr)
+{
+    struct metadb_restore *restore = mem_new(sizeof *restore);
+    const int code = begin(db, &restore->change);
+    if (code) {
+        mem_free(restore);
+        return report(code, "write", reterr);
+    }
+    *ret_restore = restore;
+    return 0;
+}
+
+void metadb_restore_put(struct metadb_restore *restore, enum metarow_table table, struct slice key,
+                        struct slice value)
+{
+    struct change *change = &restore->change;
+    struct metadb *db = change->db;
+    const MDB_dbi dbi = table == METAROW_ROWS ? db->rows : db->queues;
+    uint8_t room[LONG_KEY_SIZE];
+    MDB_val stored_key = {.mv_size = key.size, .mv_data = (void *)(uintptr_t)key.bytes};
+    MDB_val there;
+    uint32_t size = 0;
+    if (table == METAROW_ROWS && key.size > METADB_KEY_MAX && value.size > sizeof size) {
+        memcpy(&size, value.bytes, sizeof size); /* this database's hashes are others */
+        if (size > METADB_KEY_MAX && size <= value.size - sizeof size)
+            stored_key = short_key(db, slice_of(value.bytes + sizeof size, size), room);
+    }
+    if (restore->code == 0)
+        restore->code = mdb_get(change->txn, dbi, &stored_key, &there);
+    if (restore->code == MDB_NOTFOUND)
+        restore->code = store_row(change, dbi, &stored_key, slice_of("", 0), value);
+}
+
+int metadb_restore_end(struct metadb_restore *restore, const struct metadb_state *state,
+                       struct errmsg *reterr)
+{
+    restore->change.state.applied = state->applied;
+    restore->change.state.trimmed = state->trimmed;
+    const int err = finish(&restore->change, restore->code, reterr);
+    mem_free(restore);
+    return err;
 }
 
 /* --- opening ------------------------------------------------------------------------------- */
@@ -444,21 +558,37 @@ static int read_state(struct metadb *db, MDB_txn *txn)
     return metarow_state_sound(&db->state) ? 0 : MDB_CORRUPTED;
 }
 
-static int open_tables(struct metadb *db, bool read_only)
+static int read_lost(struct metadb *db, MDB_txn *txn)
+{
+    MDB_val key = {.mv_size = lost_key.size, .mv_data = (void *)(uintptr_t)lost_key.bytes};
+    MDB_val stored;
+    struct slice value;
+    const int code = mdb_get(txn, db->states, &key, &stored);
+    if (code)
+        return code == MDB_NOTFOUND ? 0 : code;
+    if (!metarow_open(METAROW_LOST, lost_key, slice_of_val(stored), &value))
+        return MDB_CORRUPTED;
+    db->lost_count = value.size / (uint32_t)sizeof *db->lost;
+    db->lost = (struct metadb_lost *)(void *)mem_try_copy(value.bytes, value.size);
+    return db->lost ? 0 : ENOMEM;
+}
+
+static int open_tables(struct metadb *db)
 {
     MDB_txn *txn = NULL;
-    const unsigned create = read_only ? 0 : MDB_CREATE;
-    int code = mdb_txn_begin(db->env, NULL, read_only ? MDB_RDONLY : 0, &txn);
+    int code = mdb_txn_begin(db->env, NULL, 0, &txn);
     if (code)
         return code;
-    code = mdb_dbi_open(txn, "rows", create, &db->rows);
+    code = mdb_dbi_open(txn, "rows", MDB_CREATE, &db->rows);
     if (code == 0)
-        code = mdb_dbi_open(txn, "queues", create, &db->queues);
+        code = mdb_dbi_open(txn, "queues", MDB_CREATE, &db->queues);
     if (code == 0)
-        code = mdb_dbi_open(txn, "state", create, &db->states);
+        code = mdb_dbi_open(txn, "state", MDB_CREATE, &db->states);
     if (code == 0)
         code = read_state(db, txn);
-    if (code == MDB_NOTFOUND && !read_only) {
+    if (code == 0)
+        code = read_lost(db, txn);
+    if (code == MDB_NOTFOUND) {
         db->state = (struct metarow_state){.version = METAROW_VERSION};
         code = getrandom(&db->state.secret, sizeof db->state.secret, 0) < 0 ? errno : 0;
         if (code == 0)
@@ -501,8 +631,8 @@ static int verify(const char *path, struct errmsg *reterr)
     return err;
 }
 
-int metadb_open(const char *path, bool read_only, struct metadb **ret_db,
-                struct metadb_state *ret_state, struct errmsg *reterr)
+int metadb_open(const char *path, struct metadb **ret_db, struct metadb_state *ret_state,
+                struct errmsg *reterr)
 {
     const int err = verify(path, reterr);
     if (err < 0)
@@ -514,11 +644,10 @@ int metadb_open(const char *path, bool read_only, struct metadb **ret_db,
         code = mdb_env_set_maxdbs(db->env, 4);
     if (code == 0)
         code = mdb_env_set_mapsize(db->env, METADB_MAP_SIZE);
-    const unsigned flags = MDB_NOTLS | (read_only ? MDB_RDONLY | MDB_NOLOCK : 0);
     if (code == 0)
-        code = mdb_env_open(db->env, path, flags, 0640);
+        code = mdb_env_open(db->env, path, MDB_NOTLS, 0640);
     if (code == 0)
-        code = open_tables(db, read_only);
+        code = open_tables(db);
     if (code) {
         (void)metadb_close(db);
         return report(code, "open", reterr);
@@ -533,6 +662,7 @@ struct metadb *metadb_close(struct metadb *db)
 {
     if (db) {
         mdb_env_close(db->env);
+        mem_free(db->lost);
         mem_free(db);
     }
     return NULL;

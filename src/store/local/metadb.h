@@ -11,6 +11,7 @@
  */
 #pragma once
 
+#include "store/local/metarow.h"
 #include "store/local/overlay.h"
 #include "store/meta.h"
 
@@ -27,8 +28,8 @@ struct metadb_state {
 
 /* Opens the database in directory `path`, or creates it when the directory has none. Returns 0;
  * ERR_CORRUPT: damage, file and offset in reterr; ERR_INVALID: of another version; -errno. */
-MUST_CHECK int metadb_open(const char *path, bool read_only, struct metadb **ret_db,
-                           struct metadb_state *ret_state, struct errmsg *reterr);
+MUST_CHECK int metadb_open(const char *path, struct metadb **ret_db, struct metadb_state *ret_state,
+                           struct errmsg *reterr);
 struct metadb *metadb_close(struct metadb *db); /* NULL is fine */
 struct meta *metadb_meta(struct metadb *db);    /* lives as long as the database */
 uint64_t metadb_size(struct metadb *db);        /* bytes of the file, as LMDB counts them */
@@ -49,10 +50,37 @@ struct metadb_base {
 MUST_CHECK int metadb_trim(struct metadb *db, const struct metadb_base *bases, uint64_t count,
                            uint64_t trimmed, uint64_t forget, struct errmsg *reterr);
 
+/* What `store repair` gave up: readers pass over it, and the numbers of queues keep their distance.
+ */
+struct metadb_lost {
+    uint64_t start, end; /* log positions; equal: only where queues begin is not known */
+    uint64_t count;      /* queues not known are numbered from here; for start == end only */
+    uint64_t until;      /* end of the log at that time */
+};
+
+/* All of them, in order of start; lives until the next metadb_lose or metadb_close. */
+const struct metadb_lost *metadb_lost(const struct metadb *db, uint32_t *ret_count);
+
+/* Adds ranges, in one synced transaction. As metadb_commit. */
+MUST_CHECK int metadb_lose(struct metadb *db, const struct metadb_lost *ranges, uint32_t count,
+                           struct errmsg *reterr);
+
+/* Writes the number that each queue's next entry has at log position `numbered_to`, in one synced
+ * transaction. numbers: first_seq is that number. As metadb_commit. */
+MUST_CHECK int metadb_number(struct metadb *db, const struct metadb_base *numbers, uint64_t count,
+                             uint64_t numbered_to, struct errmsg *reterr);
+
+/* Fills a new database with rows saved from another one: begin, put each, end. Rows as the other
+ * database stored them; of rows with the same key the first is kept. */
+struct metadb_restore;
+MUST_CHECK int metadb_restore_begin(struct metadb *db, struct metadb_restore **ret_restore,
+                                    struct errmsg *reterr);
+void metadb_restore_put(struct metadb_restore *restore, enum metarow_table table, struct slice key,
+                        struct slice value);
+/* Ends it, with the state given, and frees `restore`. Returns 0; or why it could not be written. */
+MUST_CHECK int metadb_restore_end(struct metadb_restore *restore, const struct metadb_state *state,
+                                  struct errmsg *reterr);
+
 /* Calls `each` for every queue known. Returns 0, ERR_CORRUPT or -errno. */
 typedef void metadb_queue_fn(void *data, uint32_t queue_id, const struct overlay_queue *queue);
 MUST_CHECK int metadb_queues(struct metadb *db, metadb_queue_fn *each, void *data);
-
-/* Reads every row and checks that it can be decoded. Returns 0 and how many there are; ERR_CORRUPT;
- * -errno. */
-MUST_CHECK int metadb_check(struct metadb *db, uint64_t *ret_count, struct errmsg *reterr);

@@ -7,7 +7,7 @@
 #define METAPAGE_FORMAT     1u
 #define METAPAGE_NONE       UINT64_MAX /* root of an empty tree */
 #define METAPAGE_DEPTH_MAX  32u
-#define METAPAGE_FIRST      2u /* after the two meta pages */
+#define METAPAGE_FIRST      2u    /* after the two meta pages */
 #define METAPAGE_FREE_FLAGS 0x08u /* MDB_INTEGERKEY, of the tree of free pages */
 
 enum metapage_flags {
@@ -37,7 +37,7 @@ _Static_assert(sizeof(struct metapage_header) == 16, "LMDB's layout");
 
 /* A tree's record. */
 struct metapage_tree {
-    uint32_t page_size; /* of the tree of free pages only */
+    uint32_t page_size; /* in the tree of free pages; in others 0 */
     uint16_t flags;
     uint16_t depth;
     uint64_t branch_pages, leaf_pages, overflow_pages;

@@ -15,8 +15,9 @@
 #define METAROW_VERSION    2u
 #define METAROW_CHECK_SIZE 8u
 #define METAROW_STATE_KEY  "state"
+#define METAROW_LOST_KEY   "lost" /* beside the state: what was given up, see metadb.h */
 
-enum metarow_table { METAROW_ROWS = 1, METAROW_QUEUES = 2 };
+enum metarow_table { METAROW_ROWS = 1, METAROW_QUEUES = 2, METAROW_LOST = 3 };
 
 /* The one row of the table "state". */
 struct metarow_state {

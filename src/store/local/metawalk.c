@@ -91,8 +91,7 @@ static bool is_seen(const struct walk *walk, uint64_t number)
 /* Counts a page as used. Returns false when it cannot be: outside, or used already. */
 static bool claim(struct walk *walk, uint64_t number, uint64_t from)
 {
-    const bool inside =
-        number >= METAPAGE_FIRST && number <= walk->meta.last_page;
+    const bool inside = number >= METAPAGE_FIRST && number <= walk->meta.last_page;
     if (!inside) {
         found(walk, from, "refers to page %" PRIu64 ", which does not exist", number);
         return false;
@@ -218,7 +217,15 @@ static void take_row(struct walk *walk, enum table table, const struct node *nod
 
 static void take_state(struct walk *walk, const struct node *node)
 {
-    const bool ours = slice_equal(node->key, slice_of(METAROW_STATE_KEY, 5));
+    struct slice value;
+    const struct slice stored = slice_of(node->value, (uint32_t)node->size);
+    if (slice_equal(node->key, slice_of(METAROW_LOST_KEY, sizeof METAROW_LOST_KEY - 1))) {
+        if (!metarow_open(METAROW_LOST, node->key, stored, &value))
+            found(walk, node->offset, "the list of what was given up has a wrong checksum");
+        return;
+    }
+    const bool ours =
+        slice_equal(node->key, slice_of(METAROW_STATE_KEY, sizeof METAROW_STATE_KEY - 1));
     if (ours && node->size == sizeof walk->state)
         memcpy(&walk->state, node->value, sizeof walk->state);
     if (ours && node->size == sizeof walk->state && metarow_state_sound(&walk->state))
@@ -277,7 +284,7 @@ static void take_free(struct walk *walk, const struct node *node)
 
 static void take_value(struct walk *walk, enum table table, const struct node *node)
 {
-    const bool big_allowed = table != TABLE_MAIN && table != TABLE_STATE;
+    const bool big_allowed = table != TABLE_MAIN;
     const uint16_t flags = table == TABLE_MAIN ? METANODE_TREE : 0;
     if ((node->flags & ~(big_allowed ? METANODE_BIG : 0)) != flags) {
         found(walk, node->offset, "a node of another kind");
@@ -343,7 +350,8 @@ static void walk_leaf(struct walk *walk, struct walk_tree *tree, uint64_t number
     for (uint32_t n = 0; n < node_count(&header); n++) {
         struct node node;
         if (!node_get(walk, number, n, &node)) {
-            found(walk, number * walk->image.page_size, "node %" PRIu32 " lies outside its page", n);
+            found(walk, number * walk->image.page_size, "node %" PRIu32 " lies outside its page",
+                  n);
             tree->broken = true;
             return;
         }
@@ -364,7 +372,8 @@ static bool branch_sound(struct walk *walk, uint64_t number)
     for (uint32_t n = 0; n < node_count(&header); n++) {
         struct node node;
         if (!node_get(walk, number, n, &node)) {
-            found(walk, number * walk->image.page_size, "node %" PRIu32 " lies outside its page", n);
+            found(walk, number * walk->image.page_size, "node %" PRIu32 " lies outside its page",
+                  n);
             return false;
         }
         taken += node.room;
@@ -442,9 +451,9 @@ static void walk_table(struct walk *walk, enum table table)
 {
     const uint64_t record_offset = walk->tree_offsets[table];
     const struct metapage_tree *record = &walk->trees[table];
-    struct walk_tree tree = {
-        .table = table, .record = record, .record_offset = record_offset};
-    if (record->flags != (table == TABLE_FREE ? METAPAGE_FREE_FLAGS : 0)) {
+    struct walk_tree tree = {.table = table, .record = record, .record_offset = record_offset};
+    if (record->flags != (table == TABLE_FREE ? METAPAGE_FREE_FLAGS : 0) ||
+        record->page_size != (table == TABLE_FREE ? walk->image.page_size : 0)) {
         found(walk, record_offset, "a tree of another kind");
         return;
     }
@@ -467,10 +476,8 @@ static int walk_begin(struct walk *walk, const struct image *image,
     memcpy(&walk->meta, image->bytes + slot * image->page_size, sizeof walk->meta);
     walk->trees[TABLE_FREE] = walk->meta.free;
     walk->trees[TABLE_MAIN] = walk->meta.main;
-    walk->tree_offsets[TABLE_FREE] =
-        slot * image->page_size + offsetof(struct metapage_meta, free);
-    walk->tree_offsets[TABLE_MAIN] =
-        slot * image->page_size + offsetof(struct metapage_meta, main);
+    walk->tree_offsets[TABLE_FREE] = slot * image->page_size + offsetof(struct metapage_meta, free);
+    walk->tree_offsets[TABLE_MAIN] = slot * image->page_size + offsetof(struct metapage_meta, main);
     walk->seen = mem_try_zeroed(walk->meta.last_page / 8 + 1);
     return walk->seen ? 0 : ERR_NOMEM;
 }
@@ -547,7 +554,7 @@ static const char *meta_fault(const struct image *image, uint32_t slot)
         return "a meta page of another format";
     if (meta.free.page_size != image->page_size)
         return "the meta page names another page size than this machine's";
-    if (meta.free.flags != METAPAGE_FREE_FLAGS || meta.main.flags != 0 || meta.address != 0)
+    if (meta.free.flags != METAPAGE_FREE_FLAGS || meta.address != 0)
         return "the meta page asks for what is never used";
     if (meta.map_size != METADB_MAP_SIZE || meta.last_page < 1 ||
         meta.last_page >= METADB_MAP_SIZE / image->page_size)

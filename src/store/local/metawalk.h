@@ -38,18 +38,18 @@ struct metawalk_summary {
     uint64_t applied, trimmed;
 };
 
-/* Verifies all of a database. Returns 0; ERR_CORRUPT: `found` was called for each place; ERR_INVALID:
- * written by another version (reterr); ERR_NOMEM; -errno. */
+/* Verifies all of a database. Returns 0; ERR_CORRUPT: `found` was called for each place;
+ * ERR_INVALID: written by another version (reterr); ERR_NOMEM; -errno. */
 MUST_CHECK int metawalk_verify(int fd, const struct metawalk_events *events,
                                struct metawalk_summary *ret_summary, struct errmsg *reterr);
 
 /* What can be read of one snapshot. */
 struct metawalk_salvage {
-    bool usable;               /* the state row was read: the rest is worth having */
-    bool sound;                /* nothing is wrong with it */
+    bool usable; /* the state row was read: the rest is worth having */
+    bool sound;  /* nothing is wrong with it */
     struct metarow_state state;
-    uint64_t row_count;        /* rows handed out, of both tables */
-    uint64_t rows_expected;    /* as the trees' records say; 0 when they cannot be read */
+    uint64_t row_count;     /* rows handed out, of both tables */
+    uint64_t rows_expected; /* as the trees' records say; 0 when they cannot be read */
 };
 
 /* Reads what is sound in the newer (which 0) or the older (which 1) snapshot, as the meta pages

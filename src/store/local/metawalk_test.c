@@ -41,7 +41,7 @@ static uint64_t draw(struct bed *bed, uint64_t below)
 static int open_db(struct bed *bed)
 {
     struct errmsg why = {0};
-    return metadb_open(bed->dir, false, &bed->db, &bed->state, &why);
+    return metadb_open(bed->dir, &bed->db, &bed->state, &why);
 }
 
 static int set_up(void **state)
@@ -129,8 +129,8 @@ static void trim_some(struct bed *bed)
     struct errmsg why = {0};
     for (uint32_t i = 0; i < ARRAY_COUNT(bases); i++)
         bases[i] = (struct metadb_base){.queue_id = 1 + i, .first_seq = bed->applied + i};
-    assert_int_equal(
-        metadb_trim(bed->db, bases, ARRAY_COUNT(bases), bed->applied - 4096, 0, &why), 0);
+    assert_int_equal(metadb_trim(bed->db, bases, ARRAY_COUNT(bases), bed->applied - 4096, 0, &why),
+                     0);
 }
 
 /* Pages are taken, freed, split, merged and used again; not one is ever lost. */
@@ -189,7 +189,8 @@ static void flip(int fd, uint64_t offset)
     assert_int_equal(pwrite(fd, &byte, 1, (off_t)offset), 1);
 }
 
-/* A bit of every fifth byte: it is found, or LMDB gives the same rows and goes on writing soundly. */
+/* A bit of every fifth byte: it is found, or LMDB gives the same rows and goes on writing soundly.
+ */
 static void a_flipped_bit_is_found_or_is_nobodys(void **state)
 {
     struct bed *bed = *state;
@@ -315,7 +316,7 @@ static void the_start_refuses_with_file_and_offset(void **state)
     const int fd = open_file(bed);
     flip(fd, 16); /* LMDB's own magic number */
     struct errmsg why = {0};
-    assert_int_equal(metadb_open(bed->dir, false, &bed->db, &bed->state, &why), ERR_CORRUPT);
+    assert_int_equal(metadb_open(bed->dir, &bed->db, &bed->state, &why), ERR_CORRUPT);
     assert_non_null(strstr(why.text, "'data.mdb' at offset 0"));
     flip(fd, 16);
     (void)close(fd);

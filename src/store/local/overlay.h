@@ -26,6 +26,9 @@ struct overlay_row {
 struct overlay_queue {
     uint64_t first_seq;  /* first entry kept when the log was last trimmed */
     uint64_t dropped_at; /* log position where the queue was forgotten, 0: it was not */
+    /* After records were lost: entries from log position `numbered_to` on have this number or a
+     * higher one. Counts once the index files reach that position. */
+    uint64_t next_seq, numbered_to;
 };
 
 struct overlay {

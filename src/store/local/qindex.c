@@ -106,6 +106,7 @@ struct queue *qindex_get(struct qindex *index, uint32_t queue_id)
     if (!queue) {
         queue = take_spare(index);
         queue->id = queue_id;
+        queue->first_seq = queue->next_seq = index->floor;
         hashmap_insert(&index->queues, &queue->node, hash_u64(queue_id));
     }
     return queue;
@@ -162,6 +163,16 @@ uint64_t qindex_add(struct qindex *index, uint32_t queue_id, uint64_t position, 
     chain->count++;
     gen->entry_count++;
     return queue->next_seq++;
+}
+
+void qindex_skip(struct qindex *index, uint64_t count)
+{
+    ASSERT(index->active.entry_count == 0);
+    index->floor += count;
+    uint64_t pos = 0;
+    struct hashnode *node = NULL;
+    while ((node = hashmap_next(&index->queues, &pos, node)))
+        CONTAINER_OF(node, struct queue, node)->next_seq += count;
 }
 
 void qindex_drop(struct qindex *index, uint32_t queue_id)

@@ -62,6 +62,7 @@ struct qindex {
     struct queue *spare;
     struct queue_slab *slabs;
     struct qgen active, frozen; /* frozen.number 0: none */
+    uint64_t floor;             /* first number of queues not seen before; 0 but for repairs */
 };
 
 /* base: log position from which entries will be added. */
@@ -70,11 +71,15 @@ void qindex_done(struct qindex *index);
 
 struct queue *qindex_find(const struct qindex *index, uint32_t queue_id); /* NULL: unknown */
 
-/* Finds or makes the queue, empty and numbered from 0. */
+/* Finds or makes the queue, empty and numbered from 0 (from index->floor during a repair). */
 struct queue *qindex_get(struct qindex *index, uint32_t queue_id);
 
 /* Adds an entry at the end of a queue and returns its number. Positions only grow. */
 uint64_t qindex_add(struct qindex *index, uint32_t queue_id, uint64_t position, uint32_t size);
+
+/* Leaves `count` numbers out in every queue, also in those that come: that many entries may have
+ * been lost here. The active generation must have no entries. */
+void qindex_skip(struct qindex *index, uint64_t count);
 
 void qindex_drop(struct qindex *index, uint32_t queue_id);
 

@@ -10,6 +10,7 @@
 #include "store/local/engine_priv.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 enum {
@@ -27,6 +28,8 @@ struct read_state {
     struct segment_set *segments;
     struct sealed_set *files;
     uint64_t from_seq, limit; /* limit: end of what is written */
+    uint64_t memory_first;    /* first number of the queue that the index has in memory */
+    uint64_t lost_until;
     uint32_t queue_id, bytes_max, hint;
     int err;
     bool pending;
@@ -75,11 +78,12 @@ static uint32_t message_bytes(const struct message *message)
     return message->topic.size + message->payload.size + message->props.size;
 }
 
-static void add_entry(struct read_state *state, const struct record *record)
+/* n: which of the places it is. */
+static void add_entry(struct read_state *state, const struct record *record, uint32_t n)
 {
     ASSERT(state->entry_count < state->entries_max);
     state->entries[state->entry_count] = (struct store_entry){
-        .seq = state->queue_id ? state->from_seq + state->entry_count : 0,
+        .seq = state->queue_id ? state->from_seq + n : 0,
         .message = record->message,
         .queue_ids = record->queue_ids,
         .queue_count = record->header->queue_count,
@@ -91,6 +95,7 @@ static void hand_results(struct store_read *req, struct read_state *state)
 {
     req->entry_count = (uint16_t)state->entry_count;
     req->entries = state->entries;
+    req->lost_until = state->lost_until;
     req->engine_state = state;
 }
 
@@ -143,7 +148,7 @@ static int serve_tail(struct local *local, struct store_read *req, const struct 
             hold_buf(state, buf_ref(buf));
         held = n;
         const struct record record = record_view(at, buf);
-        add_entry(state, &record);
+        add_entry(state, &record, i);
     }
     metric_add(&local->metrics->store_reads_cache, count);
     hand_results(req, state);
@@ -151,6 +156,18 @@ static int serve_tail(struct local *local, struct store_read *req, const struct 
 }
 
 /* --- from disk, on a worker ---------------------------------------------------------------- */
+
+/* true when `store repair` gave up what was at the position. */
+static bool is_lost(const struct read_state *state, uint64_t position)
+{
+    uint32_t count = 0;
+    const struct metadb_lost *lost = metadb_lost(state->local->db, &count);
+    for (uint32_t i = 0; i < count; i++) {
+        if (position >= lost[i].start && position < lost[i].end)
+            return true;
+    }
+    return false;
+}
 
 /* How many places from the first on are worth one read: near to each other, in one segment. */
 static uint32_t run_length(const struct read_state *state, uint32_t first, struct segment *segment)
@@ -163,7 +180,7 @@ static uint32_t run_length(const struct read_state *state, uint32_t first, struc
         const uint64_t position = places[i].position;
         if (position < end || position - end > GAP_MAX ||
             position + places[i].size - start > RUN_MAX ||
-            segment_set_find(state->segments, position) != segment)
+            segment_set_find(state->segments, position) != segment || is_lost(state, position))
             break;
         end = position + places[i].size;
     }
@@ -203,9 +220,19 @@ static int read_run(struct read_state *state, uint32_t first, uint32_t count,
             return ERR_CORRUPT;
         if (!wants(state, &record, bytes))
             return 0;
-        add_entry(state, &record);
+        add_entry(state, &record, i);
     }
     return 1;
+}
+
+/* Passes over the places that were given up. Those behind the last entry are for the next read. */
+static uint32_t skip_lost(struct read_state *state, uint32_t at)
+{
+    while (at < state->place_count && is_lost(state, state->places[at].position))
+        at++;
+    if (state->entry_count == 0 && at > 0 && at == state->place_count)
+        state->lost_until = state->from_seq + at;
+    return at;
 }
 
 static int read_places(struct read_state *state)
@@ -213,7 +240,7 @@ static int read_places(struct read_state *state)
     uint64_t bytes = 0;
     uint32_t at = 0;
     int more = 1;
-    while (at < state->place_count && more == 1) {
+    while ((at = skip_lost(state, at)) < state->place_count && more == 1) {
         struct segment *segment = segment_set_find(state->segments, state->places[at].position);
         if (!segment)
             return ERR_CORRUPT;
@@ -238,13 +265,32 @@ static void limit_places(struct read_state *state)
     }
 }
 
+/* Numbers that no file has were left out when records were lost: goes on behind them, or tells how
+ * far they reach. */
+static int find_behind(struct read_state *state)
+{
+    uint64_t seq = 0;
+    const int found = sealed_set_next(state->files, state->queue_id, state->from_seq, &seq);
+    if (found == 0 && state->from_seq < state->memory_first)
+        state->lost_until = state->memory_first;
+    if (found <= 0)
+        return found < 0 || state->lost_until ? found : ERR_CORRUPT;
+    if (seq == state->from_seq)
+        return ERR_CORRUPT; /* it was not there a moment ago */
+    state->from_seq = seq;
+    return sealed_set_read(state->files, state->queue_id, seq, &state->hint, state->places,
+                           state->entries_max);
+}
+
 static int find_places(struct read_state *state)
 {
     if (state->place_count == 0) {
-        const int count = sealed_set_read(state->files, state->queue_id, state->from_seq,
-                                          &state->hint, state->places, state->entries_max);
-        if (count <= 0)
-            return count < 0 ? count : ERR_CORRUPT;
+        int count = sealed_set_read(state->files, state->queue_id, state->from_seq, &state->hint,
+                                    state->places, state->entries_max);
+        if (count == 0)
+            count = find_behind(state);
+        if (count < 0)
+            return count;
         state->place_count = (uint32_t)count;
     }
     limit_places(state);
@@ -256,6 +302,8 @@ static int read_message(struct read_state *state)
 {
     const uint64_t position = state->places[0].position;
     const struct segment *segment = segment_set_find(state->segments, position);
+    if (is_lost(state, position))
+        return ERR_TRIMMED;
     if (!segment || position % RECORD_ALIGN != 0)
         return ERR_CORRUPT;
     uint64_t size = MIN(state->limit - position, (uint64_t)GET_SIZE);
@@ -273,7 +321,7 @@ static int read_message(struct read_state *state)
         }
         if (err == 0 && record.header->has_message) {
             hold_buf(state, buf);
-            add_entry(state, &record);
+            add_entry(state, &record, 0);
             return 0;
         }
         uint32_t needed = 0;
@@ -351,6 +399,7 @@ static int read_queue(struct local *local, struct store_read *req)
     state->place_count = count;
     state->from_seq = from_seq;
     state->hint = queue->file_hint;
+    state->memory_first = qindex_memory_first(&local->index, queue);
     return submit(local, req, state);
 }
 
@@ -377,6 +426,7 @@ static int start(struct local *local, struct store_read *req)
 {
     req->entry_count = 0;
     req->entries = NULL;
+    req->lost_until = 0;
     req->engine_state = NULL;
     return req->queue_id ? read_queue(local, req) : read_one(local, req);
 }
@@ -403,6 +453,27 @@ static void restart(struct local *local, struct store_read *req)
         req->done(req, result < 0 ? result : 0);
 }
 
+/* The record that could not be read is the one behind those that could. */
+static void tell_damage(const struct local *local, const struct read_state *state)
+{
+    char name[SEGMENT_NAME_SIZE];
+    if (state->place_count == 0 && state->queue_id != 0) {
+        log_write(local->log, LOG_ERROR, "store",
+                  "the index files of queue %" PRIu32 " are damaged: run \"tidemq store check\"",
+                  state->queue_id);
+        return;
+    }
+    const uint64_t position = state->places[0].position;
+    const struct segment *segment = segment_set_find(state->segments, position);
+    if (!segment)
+        return;
+    segment_name(segment->number, name);
+    log_write(local->log, LOG_ERROR, "store",
+              "segment '%s', from offset %" PRIu64 " on: a record is damaged: run \"tidemq store "
+              "check\"",
+              name, segment_offset(segment, position));
+}
+
 static void on_read_done(struct work *work)
 {
     struct read_state *state = CONTAINER_OF(work, struct read_state, work);
@@ -425,6 +496,8 @@ static void on_read_done(struct work *work)
         return;
     }
     const bool again = err == ERR_CORRUPT && trimmed_meanwhile(local, state);
+    if (err == ERR_CORRUPT && !again)
+        tell_damage(local, state);
     state_free(state);
     req->engine_state = NULL;
     if (again)

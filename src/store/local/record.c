@@ -139,6 +139,22 @@ void record_seal(uint8_t *bytes, uint64_t synced_end)
     header->crc = checksum(bytes, header->size);
 }
 
+void record_write_lost(uint8_t *bytes, uint32_t size, uint32_t count, uint64_t position,
+                       uint32_t epoch)
+{
+    const struct record_header header = {
+        .size = size,
+        .position = position,
+        .epoch = epoch,
+        .expiry_s = count,
+        .kind = RECORD_LOST,
+    };
+    ASSERT(size >= sizeof header && size % RECORD_ALIGN == 0);
+    memset(bytes, 0, size);
+    memcpy(bytes, &header, sizeof header);
+    record_seal(bytes, position);
+}
+
 static struct slice take(const uint8_t **at, uint32_t size, struct buf *buf)
 {
     const struct slice slice = {.bytes = *at, .size = size, .buf = buf};
@@ -189,6 +205,8 @@ static bool lengths_agree(const struct record_header *header)
     size += header->ops_size;
     if (header->queue_count > STORE_QUEUES_MAX || header->has_message > 1)
         return false;
+    if (header->kind == RECORD_LOST)
+        return header->queue_count == 0 && !header->has_message && header->ops_size == 0;
     if (header->kind == RECORD_DROP) {
         if (header->queue_count != 1 || header->has_message || header->ops_size > 0)
             return false;

@@ -18,6 +18,8 @@
 enum record_kind {
     RECORD_APPEND = 1, /* a message, metadata operations, or both */
     RECORD_DROP = 2,   /* its one queue is forgotten */
+    RECORD_LOST = 3,   /* stands in the place of records that `store repair` gave up; expiry_s: how
+                        * many they were at most */
 };
 
 struct record_header {
@@ -64,6 +66,11 @@ void record_write(uint8_t *bytes, const struct store_append *req, uint64_t posit
 /* Writes the record that forgets a queue; RECORD_DROP_SIZE bytes. */
 #define RECORD_DROP_SIZE 80u
 void record_write_drop(uint8_t *bytes, uint32_t queue_id, uint64_t position, uint32_t epoch);
+
+/* Writes what stands in the place of up to `count` lost records; `size` bytes, a multiple of
+ * RECORD_ALIGN and at least a header's. It is sealed. */
+void record_write_lost(uint8_t *bytes, uint32_t size, uint32_t count, uint64_t position,
+                       uint32_t epoch);
 
 /* Fills in what is known only when the record goes out: `synced_end`, up to where the log is
  * durable, and the checksum. */

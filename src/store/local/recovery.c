@@ -30,6 +30,7 @@ struct recovery {
     bool in_last;              /* the youngest segment is being read */
     uint64_t trimmed, applied; /* as LMDB has them */
     uint64_t durable;          /* up to here the log had been synced, as the last record says */
+    bool lost; /* records that are not indexed yet are lost: numbers are a matter of care */
 };
 
 /* --- segments ------------------------------------------------------------------------------ */
@@ -224,6 +225,32 @@ static void load_drop(void *data, uint32_t queue_id, const struct overlay_queue 
         qindex_drop(&local->index, queue_id);
 }
 
+/* Numbers that a repair fixed, once the index files reach as far. */
+static void load_number(void *data, uint32_t queue_id, const struct overlay_queue *base)
+{
+    struct local *local = data;
+    if (base->dropped_at || base->numbered_to == 0 || base->numbered_to > local->sealed_end)
+        return;
+    struct queue *queue = qindex_get(&local->index, queue_id);
+    if (queue->first_seq == queue->next_seq)
+        queue->first_seq = MAX(queue->first_seq, base->next_seq);
+    queue->next_seq = MAX(queue->next_seq, base->next_seq);
+}
+
+/* Where queues begin was lost: numbers of those that only the log knows begin high enough. */
+static void load_floor(struct recovery *recovery)
+{
+    struct local *local = recovery->local;
+    uint32_t count = 0;
+    const struct metadb_lost *lost = metadb_lost(local->db, &count);
+    for (uint32_t i = 0; i < count; i++) {
+        if (lost[i].start == lost[i].end && lost[i].until > local->sealed_end) {
+            local->index.floor = MAX(local->index.floor, lost[i].count);
+            recovery->lost = true;
+        }
+    }
+}
+
 static int load_queues(struct recovery *recovery, struct errmsg *reterr)
 {
     struct local *local = recovery->local;
@@ -233,7 +260,10 @@ static int load_queues(struct recovery *recovery, struct errmsg *reterr)
     for (uint32_t i = 0; i < recovery->file_count && err == 0; i++)
         err = sealed_each(recovery->files[i], load_queue, local);
     if (err == 0)
+        err = metadb_queues(local->db, load_number, local);
+    if (err == 0)
         err = metadb_queues(local->db, load_drop, local);
+    load_floor(recovery);
     if (err < 0)
         errmsg_wrap(reterr, "could not load the queues: %s", err_text(err));
     return err;
@@ -262,6 +292,24 @@ static int seal_now(struct recovery *recovery, uint64_t end)
     return 0;
 }
 
+/* Records are missing here, and which queues they belonged to is not known. Each queue leaves out
+ * as many numbers as it may have lost: a cursor then finds each message at its own number or a
+ * higher one, so that none is taken for read that was not. */
+static int replay_lost(struct recovery *recovery, const struct record_header *header)
+{
+    struct local *local = recovery->local;
+    if (header->position < local->sealed_end)
+        return 0;
+    if (header->position > local->index.active.base) {
+        const int err = seal_now(recovery, header->position);
+        if (err < 0)
+            return err;
+    }
+    qindex_skip(&local->index, header->expiry_s);
+    recovery->lost = true;
+    return 0;
+}
+
 static int replay_one(void *data, const struct record *record)
 {
     struct recovery *recovery = data;
@@ -270,6 +318,11 @@ static int replay_one(void *data, const struct record *record)
     const uint64_t position = header->position;
     if (!recovery->in_last && upkeep_seal_full(local, position)) {
         const int err = seal_now(recovery, position);
+        if (err < 0)
+            return err;
+    }
+    if (header->kind == RECORD_LOST) {
+        const int err = replay_lost(recovery, header);
         if (err < 0)
             return err;
     }
@@ -397,6 +450,38 @@ static int commit_rows(struct local *local, struct errmsg *reterr)
     return err;
 }
 
+static struct metadb_base *gather_numbers(struct qindex *index, uint64_t *ret_count)
+{
+    struct metadb_base *numbers =
+        mem_try_alloc((index->queues.count + 1) * sizeof(struct metadb_base));
+    if (!numbers)
+        return NULL;
+    uint64_t pos = 0, count = 0;
+    struct hashnode *node = NULL;
+    while ((node = hashmap_next(&index->queues, &pos, node))) {
+        const struct queue *queue = CONTAINER_OF(node, struct queue, node);
+        numbers[count++] =
+            (struct metadb_base){.queue_id = queue->id, .first_seq = queue->next_seq};
+    }
+    *ret_count = count;
+    return numbers;
+}
+
+/* What was left out in the numbers stays left out, whatever the next start reads. */
+static int keep_numbers(struct recovery *recovery, struct errmsg *reterr)
+{
+    struct local *local = recovery->local;
+    local->index.floor = 0;
+    uint64_t count = 0;
+    struct metadb_base *numbers = gather_numbers(&local->index, &count);
+    int err =
+        numbers ? metadb_number(local->db, numbers, count, local->done_end, reterr) : ERR_NOMEM;
+    mem_free(numbers);
+    if (err == 0 && local->done_end > local->sealed_end)
+        err = seal_now(recovery, local->done_end);
+    return err;
+}
+
 static int run(struct recovery *recovery, struct errmsg *reterr)
 {
     struct local *local = recovery->local;
@@ -411,6 +496,8 @@ static int run(struct recovery *recovery, struct errmsg *reterr)
         err = close_last(recovery, reterr);
     if (err == 0)
         err = commit_rows(local, reterr);
+    if (err == 0 && recovery->lost)
+        err = keep_numbers(recovery, reterr);
     return err;
 }
 

@@ -146,12 +146,13 @@ static int damage(const struct segment *segment, uint64_t position, const char *
     return ERR_CORRUPT;
 }
 
-/* Looks behind a bad record for sound ones that prove it had been durable. */
-static int look_behind(struct window *window, uint64_t bad, struct errmsg *reterr)
+/* Finds the first sound record at or behind `from`, before `end`. Returns 1; 0: there is none; or
+ * an error. */
+static int seek(struct window *window, uint64_t from, uint64_t end, struct record *ret_record)
 {
     const struct segment *segment = window->segment;
     const uint64_t file_end = segment->base + segment_capacity(segment->size);
-    for (uint64_t at = bad + RECORD_ALIGN; at + sizeof(struct record_header) <= file_end;
+    for (uint64_t at = from; at + sizeof(struct record_header) <= MIN(file_end, end);
          at += RECORD_ALIGN) {
         const uint64_t offset = segment_offset(segment, at);
         int err = window_load(window, offset, sizeof(struct record_header));
@@ -160,16 +161,39 @@ static int look_behind(struct window *window, uint64_t bad, struct errmsg *reter
         if (!record_plausible(window->bytes + (offset - window->offset), at, segment->epoch,
                               file_end - at))
             continue;
-        struct record record;
-        err = read_record(window, at, &record);
+        err = read_record(window, at, ret_record);
         if (err < 0 && err != ERR_CORRUPT)
             return err;
-        if (err < 0 || record.header->unsynced == UINT32_MAX)
-            continue;
-        if (at - (uint64_t)record.header->unsynced * RECORD_ALIGN > bad)
-            return damage(segment, bad, "damage inside what had been made durable", reterr);
+        if (err == 0)
+            return 1;
     }
     return 0;
+}
+
+int scan_seek(const struct segment *segment, uint64_t from, uint64_t end, uint64_t *ret_position)
+{
+    struct window window = {.segment = segment};
+    struct record record;
+    const int found = seek(&window, from, end, &record);
+    if (found >= 0)
+        *ret_position = found ? record.header->position : end;
+    mem_free(window.bytes);
+    return MIN(found, 0);
+}
+
+/* Looks behind a bad record for sound ones that prove it had been durable. */
+static int look_behind(struct window *window, uint64_t bad, struct errmsg *reterr)
+{
+    struct record record;
+    uint64_t at = bad;
+    int found = 0;
+    while ((found = seek(window, at + RECORD_ALIGN, UINT64_MAX, &record)) == 1) {
+        const struct record_header *header = record.header;
+        at = header->position;
+        if (header->unsynced != UINT32_MAX && at - (uint64_t)header->unsynced * RECORD_ALIGN > bad)
+            return damage(window->segment, bad, "damage inside what had been made durable", reterr);
+    }
+    return found;
 }
 
 static int scan_all(const struct scan *scan, struct window *window, uint64_t *ret_end,

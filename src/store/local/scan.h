@@ -30,6 +30,11 @@ struct scan {
  * ERR_CORRUPT with segment and offset in reterr; what `each` returned; ERR_NOMEM; -errno. */
 MUST_CHECK int scan_segment(const struct scan *scan, uint64_t *ret_end, struct errmsg *reterr);
 
+/* Looks for a sound record of the segment at or behind `from` (aligned), before `end`, byte for
+ * byte. Returns 0 and its position, `end` when there is none; ERR_NOMEM; -errno. */
+MUST_CHECK int scan_seek(const struct segment *segment, uint64_t from, uint64_t end,
+                         uint64_t *ret_position);
+
 /* Checks that `next` follows `segment`. Returns 0 or ERR_CORRUPT. */
 MUST_CHECK int scan_chain(const struct segment *segment, const struct segment *next,
                           struct errmsg *reterr);

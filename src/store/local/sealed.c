@@ -118,6 +118,7 @@ static int read_header(struct sealed_file *file, uint64_t start, uint64_t end)
 }
 
 struct walk {
+    uint32_t block; /* number of the one being looked at, for messages */
     uint32_t previous_id;
     uint64_t entries;
     sealed_queue_fn *each;
@@ -150,9 +151,11 @@ static int walk_directory(const struct sealed_file *file, struct walk *walk, uin
     int err = 0;
     for (uint32_t n = 0; n < file->directory_blocks && err == 0; n += READ_BLOCKS) {
         const uint32_t count = MIN(file->directory_blocks - n, (uint32_t)READ_BLOCKS);
+        walk->block = 1 + n;
         err = read_blocks(file, 1 + n, count, blocks);
         for (uint32_t i = 0; i < count && err == 0; i++) {
             const uint8_t *block = blocks + (size_t)i * SEALED_BLOCK_SIZE;
+            walk->block = 1 + n + i;
             if (fences)
                 memcpy(&fences[n + i], block, sizeof *fences);
             err = walk_block(file, n + i, block, walk);
@@ -168,8 +171,8 @@ int sealed_each(const struct sealed_file *file, sealed_queue_fn *each, void *dat
     return walk_directory(file, &walk, NULL);
 }
 
-static int load(struct sealed_file *file, uint64_t start, uint64_t end, sealed_queue_fn *each,
-                void *data)
+/* walk: what to call, and where it ended. */
+static int load(struct sealed_file *file, uint64_t start, uint64_t end, struct walk *walk)
 {
     const int err = read_header(file, start, end);
     if (err < 0)
@@ -177,9 +180,8 @@ static int load(struct sealed_file *file, uint64_t start, uint64_t end, sealed_q
     file->fences = mem_try_alloc(file->directory_blocks * sizeof *file->fences);
     if (!file->fences)
         return ERR_NOMEM;
-    struct walk walk = {.each = each, .data = data};
-    const int walked = walk_directory(file, &walk, file->fences);
-    file->last_queue_id = walk.previous_id;
+    const int walked = walk_directory(file, walk, file->fences);
+    file->last_queue_id = walk->previous_id;
     return walked;
 }
 
@@ -200,9 +202,11 @@ int sealed_open(int dir_fd, const char *name, sealed_queue_fn *each, void *data,
     atomic_init(&file->ref_count, 1);
     file->fd = fd;
     file->id = atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed);
-    const int err = load(file, start, end, each, data);
+    struct walk walk = {.each = each, .data = data};
+    const int err = load(file, start, end, &walk);
     if (err < 0) {
-        errmsg_wrap(reterr, "could not read index file '%s': %s", name, err_text(err));
+        errmsg_wrap(reterr, "index file '%s' at offset %llu: %s", name,
+                    (unsigned long long)walk.block * SEALED_BLOCK_SIZE, err_text(err));
         (void)sealed_unref(file);
         return err;
     }
@@ -381,6 +385,22 @@ int sealed_set_read(const struct sealed_set *set, uint32_t queue_id, uint64_t se
         const int err = sealed_read(file, &queue, n, count, ret_places);
         *hint = file->id;
         return err < 0 ? err : (int)count;
+    }
+    return 0;
+}
+
+int sealed_set_next(const struct sealed_set *set, uint32_t queue_id, uint64_t seq,
+                    uint64_t *ret_seq)
+{
+    for (uint32_t i = 0; i < set->count; i++) { /* in order of position, so of numbers too */
+        struct sealed_queue queue;
+        const int found = sealed_find(set->items[i], queue_id, &queue);
+        if (found < 0)
+            return found;
+        if (found == 1 && seq < queue.first_seq + queue.count) {
+            *ret_seq = MAX(seq, queue.first_seq);
+            return 1;
+        }
     }
     return 0;
 }

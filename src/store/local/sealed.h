@@ -96,6 +96,11 @@ struct sealed_set *sealed_set_new(struct sealed_file *const *items, uint32_t cou
 struct sealed_set *sealed_set_ref(struct sealed_set *set);
 struct sealed_set *sealed_set_unref(struct sealed_set *set);
 
+/* The lowest number at or above `seq` that the queue has in any file. Returns 1; 0: there is none;
+ * ERR_CORRUPT; -errno. */
+MUST_CHECK int sealed_set_next(const struct sealed_set *set, uint32_t queue_id, uint64_t seq,
+                               uint64_t *ret_seq);
+
 /* Reads up to count_max places of a queue from seq on, out of the one file that has it. hint: id of
  * the file to try first, 0 = none; set to the file found.
  * Returns how many, at least 1; 0: no file has it; ERR_CORRUPT; ERR_NOMEM; -errno. */

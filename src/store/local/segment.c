@@ -104,8 +104,8 @@ static int parse_header(struct segment *segment, const struct header *header, co
         what = "the header's checksum is wrong";
     else if (header->version != SEGMENT_VERSION)
         what = "written by another version";
-    else if (header->number != segment_number(name) || header->base % 8 != 0)
-        what = "the header belongs to another file";
+    else if (header->number == 0 || header->base % 8 != 0)
+        what = "the header makes no sense";
     if (what) {
         errmsg_wrap(reterr, "segment '%s' at offset 0: %s", name, what);
         return ERR_CORRUPT;
@@ -118,8 +118,8 @@ static int parse_header(struct segment *segment, const struct header *header, co
     return 0;
 }
 
-int segment_open(int dir_fd, const char *name, int flags, struct segment **ret_segment,
-                 struct errmsg *reterr)
+int segment_open_any(int dir_fd, const char *name, int flags, struct segment **ret_segment,
+                     struct errmsg *reterr)
 {
     const int fd = file_openat(dir_fd, name, flags, 0);
     if (fd < 0) {
@@ -143,6 +143,22 @@ int segment_open(int dir_fd, const char *name, int flags, struct segment **ret_s
     if (err < 0) {
         (void)segment_unref(segment);
         return err;
+    }
+    *ret_segment = segment;
+    return 0;
+}
+
+int segment_open(int dir_fd, const char *name, int flags, struct segment **ret_segment,
+                 struct errmsg *reterr)
+{
+    struct segment *segment = NULL;
+    const int err = segment_open_any(dir_fd, name, flags, &segment, reterr);
+    if (err < 0)
+        return err;
+    if (segment->number != segment_number(name)) {
+        errmsg_wrap(reterr, "segment '%s' at offset 0: the header belongs to another file", name);
+        (void)segment_unref(segment);
+        return ERR_CORRUPT;
     }
     *ret_segment = segment;
     return 0;

@@ -61,6 +61,10 @@ MUST_CHECK int segment_write_header(const struct segment *segment);
 MUST_CHECK int segment_open(int dir_fd, const char *name, int flags, struct segment **ret_segment,
                             struct errmsg *reterr);
 
+/* The same for a file that need not have the name its header asks for. */
+MUST_CHECK int segment_open_any(int dir_fd, const char *name, int flags,
+                                struct segment **ret_segment, struct errmsg *reterr);
+
 /* Segments in order of position, for readers on any thread. */
 struct segment_set {
     _Atomic uint32_t ref_count;

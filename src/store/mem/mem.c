@@ -323,6 +323,7 @@ static int on_read(struct store *store, struct store_read *req)
     list_init(&state->request.node);
     req->entry_count = 0;
     req->entries = NULL;
+    req->lost_until = 0;
     req->engine_state = state;
     if (!mem->slow_reads && look_up(mem, state) == 0) {
         finish_read(mem, state);
