@@ -91,6 +91,8 @@ def suites(is_long):
     loops = {"TIDEMQ_TEST_LOOPS": "2"}
     races = pytest("e2e-loops-tsan", e2e, builds=("tsan",), workers=2, timeout_s=3600, each_s=300,
                    env={**ASAN_ENV, **loops, "TIDEMQ_BIN": str(BUILD / "tsan" / "tidemq")})
+    damage_asan = pytest("damage-asan", ROOT / "test" / "damage", builds=("asan",), workers=2, env=asan,
+                         timeout_s=many, each_s=many)
     return [
         Suite("style", [python, "tools/check_style.py", BUILD / "asan", "--jobs", "2"], ("asan",),
               timeout_s=1500),
@@ -100,6 +102,7 @@ def suites(is_long):
         pytest("clients", ROOT / "test" / "clients", timeout_s=1200, each_s=900),
         pytest("ledger", ROOT / "test" / "ledger", timeout_s=many, each_s=many),
         pytest("powercut", "-s", ROOT / "test" / "powercut", timeout_s=many, each_s=many),
+        pytest("damage", ROOT / "test" / "damage", workers=2, timeout_s=many, each_s=many),
         pytest("powerfail", ROOT / "test" / "powerfail", builds=(), each_s=600),
         ctest("asan"),
         ctest("tsan", "^(base|io|net|store|broker)"),
