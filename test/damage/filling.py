@@ -1,17 +1,14 @@
 """A data directory with everything it can hold, and what a server on it says to its clients."""
 
 import hashlib
-import pathlib
+import socket
 import struct
-import sys
 
 from quick import (
     CONNACK, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, Connection, Gone, Receiver, Sender, answer,
     packet, parse_publish, publish_packet, text,
 )
 from tidemq import Server
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 CONFIG = {
     "store.segment_size": "1MiB",
@@ -65,8 +62,7 @@ def publish_all(server, messages):
 
 def connect_with_will(server, client_id, topic, payload):
     """A durable session of version 3.1.1 with a will."""
-    connection = Connection.__new__(Connection)
-    import socket  # the class connects without a will; this is the one place that needs one
+    connection = Connection.__new__(Connection)  # which would connect without a will
     connection.timeout_s, connection.buffer = 20, bytearray()
     connection.sock = socket.create_connection(address(server), timeout=20)
     flags = 0x04 | 1 << 3 | 0x20

@@ -27,7 +27,7 @@ struct metadb_state {
 };
 
 /* Opens the database in directory `path`, or creates it when the directory has none. Returns 0;
- * ERR_CORRUPT: damage, file and offset in reterr; ERR_INVALID: of another version; -errno. */
+ * ERR_CORRUPT: damage, or another version's format, file and offset in reterr; -errno. */
 MUST_CHECK int metadb_open(const char *path, struct metadb **ret_db, struct metadb_state *ret_state,
                            struct errmsg *reterr);
 struct metadb *metadb_close(struct metadb *db); /* NULL is fine */

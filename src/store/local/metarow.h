@@ -14,8 +14,10 @@
 
 #define METAROW_VERSION    2u
 #define METAROW_CHECK_SIZE 8u
-#define METAROW_STATE_KEY  "state"
-#define METAROW_LOST_KEY   "lost" /* beside the state: what was given up, see metadb.h */
+/* The state row of version 1, which had no checksums. */
+#define METAROW_STATE_1_SIZE 32u
+#define METAROW_STATE_KEY    "state"
+#define METAROW_LOST_KEY     "lost" /* beside the state: what was given up, see metadb.h */
 
 enum metarow_table { METAROW_ROWS = 1, METAROW_QUEUES = 2, METAROW_LOST = 3 };
 

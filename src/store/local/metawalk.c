@@ -224,6 +224,14 @@ static void take_state(struct walk *walk, const struct node *node)
             found(walk, node->offset, "the list of what was given up has a wrong checksum");
         return;
     }
+    uint64_t version = METAROW_VERSION;
+    if (node->size >= sizeof version)
+        memcpy(&version, node->value, sizeof version);
+    if (version < METAROW_VERSION && node->size == METAROW_STATE_1_SIZE) {
+        found(walk, node->offset,
+              "written by an earlier build of TideMQ, in a format that this one does not read");
+        return;
+    }
     const bool ours =
         slice_equal(node->key, slice_of(METAROW_STATE_KEY, sizeof METAROW_STATE_KEY - 1));
     if (ours && node->size == sizeof walk->state)

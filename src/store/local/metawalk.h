@@ -39,7 +39,7 @@ struct metawalk_summary {
 };
 
 /* Verifies all of a database. Returns 0; ERR_CORRUPT: `found` was called for each place;
- * ERR_INVALID: written by another version (reterr); ERR_NOMEM; -errno. */
+ * ERR_NOMEM; -errno. */
 MUST_CHECK int metawalk_verify(int fd, const struct metawalk_events *events,
                                struct metawalk_summary *ret_summary, struct errmsg *reterr);
 

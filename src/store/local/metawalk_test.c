@@ -5,6 +5,7 @@
 #include "store/local/metadb.h"
 #include "store/local/metawalk.h"
 
+#include <lmdb.h>
 #include <sys/stat.h>
 
 enum { KEY_COUNT = 300, ROUNDS = 120, VALUE_MAX = 6000, STEP = 5, OPEN_EVERY = 151 };
@@ -323,6 +324,35 @@ static void the_start_refuses_with_file_and_offset(void **state)
     assert_int_equal(open_db(bed), 0);
 }
 
+/* As a build before the checksums wrote it. */
+static void an_earlier_format_is_named(void **state)
+{
+    struct bed *bed = *state;
+    bed->db = metadb_close(bed->db);
+    fixture_remove_dir(AT_FDCWD, bed->dir);
+    assert_int_equal(mkdir(bed->dir, 0750), 0);
+    MDB_env *env = NULL;
+    MDB_txn *txn = NULL;
+    assert_int_equal(mdb_env_create(&env), 0);
+    assert_int_equal(mdb_env_set_maxdbs(env, 4), 0);
+    assert_int_equal(mdb_env_set_mapsize(env, METADB_MAP_SIZE), 0);
+    assert_int_equal(mdb_env_open(env, bed->dir, 0, 0640), 0);
+    assert_int_equal(mdb_txn_begin(env, NULL, 0, &txn), 0);
+    const char *const names[] = {"rows", "queues", "state"};
+    MDB_dbi table = 0;
+    for (uint32_t i = 0; i < ARRAY_COUNT(names); i++)
+        assert_int_equal(mdb_dbi_open(txn, names[i], MDB_CREATE, &table), 0);
+    uint64_t row[4] = {1, 2, 4096, 0};
+    MDB_val key = {.mv_size = 5, .mv_data = (void *)(uintptr_t) "state"};
+    MDB_val value = {.mv_size = sizeof row, .mv_data = row};
+    assert_int_equal(mdb_put(txn, table, &key, &value, 0), 0);
+    assert_int_equal(mdb_txn_commit(txn), 0);
+    mdb_env_close(env);
+    struct errmsg why = {0};
+    assert_int_equal(metadb_open(bed->dir, &bed->db, &bed->state, &why), ERR_CORRUPT);
+    assert_non_null(strstr(why.text, "an earlier build"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -330,6 +360,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_flipped_bit_is_found_or_is_nobodys, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_page_that_is_not_there_is_found, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_outdated_page_is_found, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_earlier_format_is_named, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_start_refuses_with_file_and_offset, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
