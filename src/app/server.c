@@ -208,6 +208,7 @@ int server_run(struct server *server)
         log_write(server->log, LOG_WARN, "server", "could not tell the service manager: %s",
                   err_text(notified));
     }
+    loop_measure(server->loop, server->metrics);
     const int err = loop_run(server->loop);
     return err == 0 && server->cut_short ? ERR_UNAVAILABLE : err;
 }

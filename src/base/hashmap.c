@@ -108,6 +108,21 @@ void hashmap_done(struct hashmap *map)
     *map = (struct hashmap){0};
 }
 
+void hashmap_reserve(struct hashmap *map, uint64_t count)
+{
+    uint64_t bucket_count = BUCKETS_MIN;
+    while (bucket_count < count && bucket_count <= UINT64_MAX / 2 / sizeof(struct hashnode *))
+        bucket_count *= 2;
+    if (map->count > 0 || bucket_count <= map->mask + 1)
+        return;
+    struct hashnode **bigger = mem_try_zeroed(bucket_count * sizeof(struct hashnode *));
+    if (!bigger)
+        return;
+    hashmap_done(map);
+    map->buckets = bigger;
+    map->mask = bucket_count - 1;
+}
+
 void hashmap_insert(struct hashmap *map, struct hashnode *node, uint64_t hash)
 {
     if (!map->buckets) {

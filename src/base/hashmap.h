@@ -20,6 +20,8 @@ typedef bool hashmap_match_fn(const struct hashnode *node, const void *key);
 
 void hashmap_init(struct hashmap *map);
 void hashmap_done(struct hashmap *map); /* frees the table, not the nodes */
+/* Makes room for `count` nodes in an empty table, so that it need not grow on the way there. */
+void hashmap_reserve(struct hashmap *map, uint64_t count);
 void hashmap_insert(struct hashmap *map, struct hashnode *node,
                     uint64_t hash); /* no duplicate check */
 struct hashnode *hashmap_find(const struct hashmap *map, uint64_t hash, hashmap_match_fn *match,

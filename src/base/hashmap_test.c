@@ -173,6 +173,30 @@ static void growth_is_incremental(void **state)
     mem_free(items);
 }
 
+static void reserved_room_needs_no_growth(void **state)
+{
+    (void)state;
+    struct hashmap map;
+    hashmap_init(&map);
+    hashmap_reserve(&map, KEYS);
+    struct item *items = mem_new(KEYS * sizeof *items);
+    for (uint32_t key = 0; key < KEYS; key++) {
+        items[key].key = key;
+        hashmap_insert(&map, &items[key].node, hash_u64(key));
+        assert_null(map.old);
+    }
+    hashmap_reserve(&map, KEYS * 10); /* too late: it is left as it is */
+    for (uint32_t key = 0; key < KEYS; key++)
+        assert_non_null(hashmap_find(&map, hash_u64(key), match_key, &key));
+    hashmap_done(&map);
+    mem_fail_at(1);
+    hashmap_reserve(&map, KEYS);
+    assert_null(map.buckets);
+    hashmap_insert(&map, &items[0].node, hash_u64(0));
+    hashmap_done(&map);
+    mem_free(items);
+}
+
 static void hash_depends_on_every_byte_and_the_seed(void **state)
 {
     (void)state;
@@ -203,6 +227,7 @@ int main(void)
         cmocka_unit_test(lives_without_memory_for_a_bigger_table),
         cmocka_unit_test(empty_map_answers),
         cmocka_unit_test(growth_is_incremental),
+        cmocka_unit_test(reserved_room_needs_no_growth),
         cmocka_unit_test(hash_depends_on_every_byte_and_the_seed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,6 +11,13 @@
 #include "broker/rows.h"
 #include "mqtt/topic.h"
 
+#include <stdlib.h>
+
+enum {
+    PREFETCH = 8,      /* sessions ahead of the one whose rows are read */
+    SUBS_TO_WALK = 16, /* of a session; with more of them a table is faster */
+};
+
 /* A group's row, until a member's row says which queue it reads. */
 struct group_row {
     struct hashnode by_text;
@@ -19,10 +26,17 @@ struct group_row {
     bool used;
 };
 
+struct numbered {
+    uint64_t number;
+    struct session *session;
+};
+
 struct recovery {
     struct broker *broker;
     struct txn sweep; /* deletions of rows that belong to nobody */
     struct hashmap group_rows;
+    struct numbered *sessions; /* ordered by number, as the rows of what belongs to them are */
+    uint64_t session_count, session_at;
 };
 
 static void recovery_sweep(struct recovery *recovery, struct slice key)
@@ -105,6 +119,46 @@ static int recover_session(void *data, struct slice key, struct slice value)
     return reader.bad ? ERR_CORRUPT : 0;
 }
 
+static int compare_numbers(const void *a, const void *b)
+{
+    const struct numbered *left = a, *right = b;
+    return (left->number > right->number) - (left->number < right->number);
+}
+
+/* To be called when all sessions are there. Returns 0 or ERR_NOMEM. */
+static int recover_order_sessions(struct recovery *recovery)
+{
+    struct broker *broker = recovery->broker;
+    recovery->sessions = mem_try_alloc(broker->session_count * sizeof *recovery->sessions);
+    if (!recovery->sessions)
+        return ERR_NOMEM;
+    list_each (it, &broker->session_list) {
+        struct session *session = CONTAINER_OF(it, struct session, node);
+        recovery->sessions[recovery->session_count++] =
+            (struct numbered){.number = session->number, .session = session};
+    }
+    if (recovery->session_count)
+        qsort(recovery->sessions, recovery->session_count, sizeof *recovery->sessions,
+              compare_numbers);
+    return 0;
+}
+
+/* As session_by_number, for numbers that come in ascending order: the walk goes on where it was. */
+static struct session *recover_owner(struct recovery *recovery, uint64_t number)
+{
+    const struct numbered *sessions = recovery->sessions;
+    const uint64_t count = recovery->session_count;
+    uint64_t at = recovery->session_at;
+    if (at > 0 && sessions[at - 1].number >= number)
+        at = 0; /* another kind of rows begins */
+    while (at < count && sessions[at].number < number)
+        at++;
+    recovery->session_at = at;
+    if (at + PREFETCH < count)
+        __builtin_prefetch(sessions[at + PREFETCH].session);
+    return at < count && sessions[at].number == number ? sessions[at].session : NULL;
+}
+
 /* Splits $share/group/filter as row_filter_text wrote it. */
 static bool split_shared(struct slice text, struct topic_share *ret_share)
 {
@@ -168,7 +222,7 @@ static int recover_sub(void *data, struct slice key, struct slice value)
     struct row_sub row;
     if (row_get_sub(key, value, &row) < 0)
         return ERR_CORRUPT;
-    struct session *session = session_by_number(broker, row.number);
+    struct session *session = recover_owner(recovery, row.number);
     if (!session) {
         recovery_sweep(recovery, key);
         return 0;
@@ -215,22 +269,35 @@ struct cursor_owner {
     struct cursor *cursor;
 };
 
-static bool cursor_find(struct broker *broker, uint64_t owner, uint32_t queue_id,
+/* The cursor of the session's own subscription that reads the queue, or NULL. */
+static struct cursor *cursor_of_session(struct session *session, uint32_t queue_id)
+{
+    if (queue_id == 0)
+        return &session->direct;
+    if (session->sub_count > SUBS_TO_WALK) {
+        struct filter *filter = filter_by_queue(session->broker, queue_id);
+        struct sub *sub = filter ? sub_find(session, filter, NULL) : NULL;
+        return sub && sub_reads_queue(sub) ? &sub->cursor : NULL;
+    }
+    list_each (it, &session->subs) {
+        struct sub *sub = CONTAINER_OF(it, struct sub, session_node);
+        if (!sub->group && sub->cursor.queue_id == queue_id)
+            return &sub->cursor;
+    }
+    return NULL;
+}
+
+static bool cursor_find(struct recovery *recovery, uint64_t owner, uint32_t queue_id,
                         struct cursor_owner *ret)
 {
-    *ret = (struct cursor_owner){.session = session_by_number(broker, owner)};
-    if (ret->session && queue_id == 0) {
-        ret->cursor = &ret->session->direct;
-        return true;
-    }
-    struct filter *filter = filter_by_queue(broker, queue_id);
-    if (!filter)
-        return false;
+    *ret = (struct cursor_owner){.session = recover_owner(recovery, owner)};
     if (ret->session) {
-        struct sub *sub = sub_find(ret->session, filter, NULL);
-        ret->cursor = sub && sub_reads_queue(sub) ? &sub->cursor : NULL;
+        ret->cursor = cursor_of_session(ret->session, queue_id);
         return ret->cursor != NULL;
     }
+    struct filter *filter = filter_by_queue(recovery->broker, queue_id);
+    if (!filter)
+        return false;
     list_each (it, &filter->groups) {
         struct group *group = CONTAINER_OF(it, struct group, filter_node);
         if (group->number == owner) {
@@ -288,7 +355,7 @@ static int recover_cursor(void *data, struct slice key, struct slice value)
     struct cursor_owner found;
     if (reader.bad)
         return ERR_CORRUPT;
-    if (!cursor_find(recovery->broker, owner, queue_id, &found)) {
+    if (!cursor_find(recovery, owner, queue_id, &found)) {
         recovery_sweep(recovery, key);
         return 0;
     }
@@ -314,7 +381,7 @@ static int recover_inbound(void *data, struct slice key, struct slice value)
     struct recovery *recovery = data;
     struct row_reader reader = {.rest = key_rest(key)};
     (void)value;
-    struct session *session = session_by_number(recovery->broker, row_be64(&reader));
+    struct session *session = recover_owner(recovery, row_be64(&reader));
     const uint16_t packet_id = row_u16(&reader);
     if (reader.bad || packet_id == 0)
         return ERR_CORRUPT;
@@ -328,12 +395,14 @@ static int recover_inbound(void *data, struct slice key, struct slice value)
 
 /* The cursor an outbound row belongs to, and its group when it is a shared one's. A
  * subscription removed meanwhile leaves neither: the delivery is finished all the same. */
-static struct cursor *outbound_cursor(struct session *session, const struct row_open *open,
-                                      struct group **ret_group)
+static struct cursor *outbound_cursor(struct recovery *recovery, struct session *session,
+                                      const struct row_open *open, struct group **ret_group)
 {
-    struct cursor_owner found;
     *ret_group = NULL;
-    if (!cursor_find(session->broker, open->owner, open->queue_id, &found))
+    if (open->owner == session->number)
+        return cursor_of_session(session, open->queue_id);
+    struct cursor_owner found;
+    if (!cursor_find(recovery, open->owner, open->queue_id, &found))
         return NULL;
     *ret_group = found.group;
     return found.cursor;
@@ -396,7 +465,7 @@ static void recover_delivery(struct recovery *recovery, struct session *session,
                              const struct row_open *open, struct slice key)
 {
     struct group *group;
-    struct cursor *cursor = outbound_cursor(session, open, &group);
+    struct cursor *cursor = outbound_cursor(recovery, session, open, &group);
     struct inflight *listed = cursor ? outbound_listed(cursor, open->seq) : NULL;
     if (listed)
         recover_forget(listed);
@@ -423,7 +492,7 @@ static int recover_outbound(void *data, struct slice key, struct slice value)
 {
     struct recovery *recovery = data;
     struct row_reader reader = {.rest = key_rest(key)};
-    struct session *session = session_by_number(recovery->broker, row_be64(&reader));
+    struct session *session = recover_owner(recovery, row_be64(&reader));
     struct row_open open = {.owner = row_be64(&reader), .qos = 2};
     open.queue_id = row_be32(&reader);
     open.seq = row_be64(&reader);
@@ -481,6 +550,34 @@ static int recover_rows(struct recovery *recovery, enum row_kind kind, meta_scan
     return err;
 }
 
+static int recover_count(void *data, struct slice key, struct slice value)
+{
+    (void)key;
+    (void)value;
+    ++*(uint64_t *)data;
+    return 0;
+}
+
+/* Tables that grow while they are filled cost as much again as filling them. */
+static int recover_reserve(struct broker *broker, struct errmsg *reterr)
+{
+    uint64_t counts[2] = {0, 0};
+    const uint8_t kinds[2] = {ROW_SESSION, ROW_SUB};
+    for (size_t i = 0; i < ARRAY_COUNT(kinds); i++) {
+        const int err =
+            meta_scan(broker->deps.meta, slice_of(&kinds[i], 1), recover_count, &counts[i]);
+        if (err < 0) {
+            errmsg_wrap(reterr, "could not count the rows of kind '%c': %s", kinds[i],
+                        err_text(err));
+            return err;
+        }
+    }
+    hashmap_reserve(&broker->sessions, counts[0]);
+    hashmap_reserve(&broker->sessions_by_number, counts[0]);
+    hashmap_reserve(&broker->subs, counts[1]);
+    return 0;
+}
+
 static int recover_tables(struct recovery *recovery, struct errmsg *reterr)
 {
     static const struct {
@@ -494,7 +591,9 @@ static int recover_tables(struct recovery *recovery, struct errmsg *reterr)
         {ROW_RETAINED, recover_retained},
     };
     for (size_t i = 0; i < ARRAY_COUNT(steps); i++) {
-        const int err = recover_rows(recovery, steps[i].kind, steps[i].each, reterr);
+        int err = recover_rows(recovery, steps[i].kind, steps[i].each, reterr);
+        if (err == 0 && steps[i].kind == ROW_SESSION)
+            err = recover_order_sessions(recovery);
         if (err < 0)
             return err;
     }
@@ -618,7 +717,10 @@ int recover_all(struct broker *broker, struct errmsg *reterr)
 {
     struct recovery recovery = {.broker = broker};
     hashmap_init(&recovery.group_rows);
-    const int err = recover_tables(&recovery, reterr);
+    int err = recover_reserve(broker, reterr);
+    if (err == 0)
+        err = recover_tables(&recovery, reterr);
+    mem_free(recovery.sessions);
     recover_group_rows_free(&recovery);
     if (err == 0) {
         recover_groups(broker);

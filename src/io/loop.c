@@ -7,6 +7,7 @@
 #include "io/loop.h"
 
 #include "base/mem.h"
+#include "io/turns.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -25,6 +26,7 @@ struct loop {
     struct timer_set *timers;
     struct list deferred;
     uint64_t now_ms, wall_ms;
+    struct turns turns;
     int batch_index, batch_count; /* equal outside of dispatch */
     struct epoll_event batch[BATCH_MAX];
 };
@@ -99,6 +101,11 @@ int loop_new(struct loop **ret_loop, struct errmsg *reterr)
     }
     *ret_loop = loop;
     return 0;
+}
+
+void loop_measure(struct loop *loop, struct metrics *metrics)
+{
+    turns_init(&loop->turns, metrics);
 }
 
 uint64_t loop_now_ms(const struct loop *loop)
@@ -198,6 +205,7 @@ int loop_turn(struct loop *loop, int timeout_ms)
         epoll_wait(loop->epoll_fd, loop->batch, BATCH_MAX, wait_time(loop, timeout_ms));
     if (count < 0 && errno != EINTR)
         return -errno;
+    turns_begin(&loop->turns);
     take_time(loop);
     timer_set_clock(loop->timers, loop->now_ms);
     loop->batch_index = 0;
@@ -205,6 +213,7 @@ int loop_turn(struct loop *loop, int timeout_ms)
     dispatch(loop);
     timer_set_advance(loop->timers, loop->now_ms);
     run_deferred(loop);
+    turns_end(&loop->turns);
     return 0;
 }
 

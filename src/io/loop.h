@@ -11,9 +11,13 @@
 #include "base/list.h"
 
 struct loop;
+struct metrics;
 
 MUST_CHECK int loop_new(struct loop **ret_loop, struct errmsg *reterr);
 struct loop *loop_free(struct loop *loop);
+
+/* Notes in `metrics` from now on how long its turns take (io/turns.h). */
+void loop_measure(struct loop *loop, struct metrics *metrics);
 
 /* Runs until loop_stop. Returns 0, or -errno when epoll_wait fails for good. */
 MUST_CHECK int loop_run(struct loop *loop);

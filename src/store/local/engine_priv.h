@@ -2,7 +2,8 @@
  *
  *   append.c    submit, completion, failure and return of the log
  *   read.c      reads from the tail and, through workers, from disk
- *   upkeep.c    checkpoints, sealing, merging, the pool
+ *   upkeep.c    sealing, merging, the pool, and what comes when
+ *   checkpoint.c writing rows to LMDB
  *   retention.c freeing old segments
  *   recovery.c  from files to a running engine
  *   local.c     opening, closing, the store interface
@@ -60,6 +61,23 @@ struct job {
     uint64_t base_count, base_room;
 };
 
+/* The checkpoint being made, or the last. While a step of it is the background job, the worker has
+ * the first block. */
+struct checkpoint {
+    struct overlay frozen;
+    struct overlay_row **rows; /* of `frozen`, in order; NULL: not sorted yet */
+    uint64_t count, at;        /* rows below `at` are written */
+    uint64_t step_ms;          /* what the last step took */
+    bool done;                 /* it was the last of this checkpoint */
+
+    uint64_t end;    /* log position that `frozen` is complete to; above applied_end: unfinished */
+    uint64_t due_ms; /* the next step, or the next checkpoint */
+    uint64_t pauses_ms; /* for pauses, left of what this checkpoint may take */
+    struct timer pause;
+    bool failed;
+    struct errmsg why;
+};
+
 struct local {
     struct store store; /* first: the interface's functions get the engine from it */
     struct loop *loop;
@@ -104,17 +122,16 @@ struct local {
     /* Views of the log. */
     struct qindex index;
     struct sealed_set *files;
-    struct overlay overlay, frozen_overlay; /* frozen: what the running checkpoint writes */
-    bool overlay_lost;                      /* it lacks changes: no checkpoint may be made of it */
+    struct overlay overlay;
+    bool overlay_lost; /* it lacks changes: no checkpoint may be made of it */
     struct metadb *db;
     uint64_t sealed_end, applied_end;
 
     /* Upkeep. */
     struct timer tick;
     struct job job;
-    bool checkpoint_failed;
-    struct errmsg checkpoint_why;
-    uint64_t checkpoint_due_ms, seal_retry_ms, fill_retry_ms;
+    struct checkpoint checkpoint;
+    uint64_t seal_retry_ms, fill_retry_ms;
     uint64_t merge_failed_below; /* index files that start lower are left as they are */
     enum trim_state trim;
     uint64_t trim_position;
@@ -154,10 +171,23 @@ void upkeep_stop(struct local *local);
 void upkeep_on_progress(struct local *local);
 /* The index in memory, up to log position `end`, is large enough to be sealed. */
 bool upkeep_seal_full(const struct local *local, uint64_t end);
+/* Judges whether the log may go on growing. */
+void upkeep_judge_views(struct local *local);
 void upkeep_start_job(struct local *local, work_fn *run, work_fn *done);
 struct local *upkeep_end_job(struct work *work);
 /* The last checkpoint, with nothing else running. Blocking. */
 void upkeep_finish(struct local *local);
+
+/* --- checkpoint.c --------------------------------------------------------------------------- */
+void checkpoint_init(struct local *local);
+void checkpoint_done(struct local *local);
+bool checkpoint_due(const struct local *local);
+/* true when one was begun and is not finished. */
+bool checkpoint_frozen(const struct local *local);
+/* Begins one, or goes on with it: starts the background job. */
+void checkpoint_step(struct local *local);
+/* Writes everything. The log is synced and nothing else running. Blocking. */
+MUST_CHECK int checkpoint_finish(struct local *local, struct errmsg *reterr);
 
 /* --- retention.c ---------------------------------------------------------------------------- */
 uint64_t retention_log_size(const struct local *local); /* bytes of segments and index files */

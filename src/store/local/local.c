@@ -99,7 +99,7 @@ static struct local *local_free(struct local *local)
     (void)mailbox_free(local->mailbox);
     (void)clog_free(local->clog);
     overlay_clear(&local->overlay);
-    overlay_clear(&local->frozen_overlay);
+    checkpoint_done(local);
     qindex_done(&local->index);
     tail_done(&local->tail);
     (void)segment_set_unref(local->segments);
@@ -334,7 +334,7 @@ int local_open(const struct local_config *config, struct loop *loop, struct work
     local->config.pool_segments = pool_share(&local->config);
     local->dir_fd = local->lock_fd = local->log_fd = local->index_fd = -1;
     overlay_init(&local->overlay);
-    overlay_init(&local->frozen_overlay);
+    checkpoint_init(local);
     qindex_init(&local->index, LOG_START);
     tail_init(&local->tail, config->tail_bytes);
     append_init(local);

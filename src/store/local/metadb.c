@@ -14,6 +14,7 @@
 #include <lmdb.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -113,7 +114,18 @@ struct scan {
     void *data;
     struct stored_row *group; /* rows with long keys that share their first bytes */
     size_t group_count, group_room;
+    uintptr_t lowest, highest; /* addresses of rows seen, in LMDB's map */
 };
+
+/* Lets go of the part of LMDB's map that was read. It stays in the kernel's cache; read once, it
+ * should not count as the server's memory for ever. */
+static void forget_pages(const struct scan *scan)
+{
+    const uintptr_t page_mask = (uintptr_t)sysconf(_SC_PAGESIZE) - 1;
+    const uintptr_t begin = scan->lowest & ~page_mask;
+    if (scan->highest > begin)
+        (void)madvise((void *)begin, scan->highest - begin, MADV_DONTNEED);
+}
 
 static bool starts_with(struct slice key, struct slice prefix)
 {
@@ -161,6 +173,8 @@ static int add_to_group(struct scan *scan, const struct stored_row *row)
 static int scan_row(struct scan *scan, MDB_val key, MDB_val value)
 {
     struct stored_row row;
+    scan->lowest = MIN(scan->lowest, (uintptr_t)key.mv_data);
+    scan->highest = MAX(scan->highest, (uintptr_t)key.mv_data);
     if (!parse_row(key, value, &row))
         return ERR_CORRUPT;
     if (key.mv_size > METADB_KEY_MAX)
@@ -190,7 +204,7 @@ static int scan_rows(struct scan *scan, MDB_cursor *cursor)
 static int on_scan(struct meta *meta, struct slice prefix, meta_scan_fn *each, void *data)
 {
     struct metadb *db = CONTAINER_OF(meta, struct metadb, meta);
-    struct scan scan = {.prefix = prefix, .each = each, .data = data};
+    struct scan scan = {.prefix = prefix, .each = each, .data = data, .lowest = UINTPTR_MAX};
     MDB_txn *txn = NULL;
     MDB_cursor *cursor = NULL;
     int code = mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn);
@@ -202,6 +216,7 @@ static int on_scan(struct meta *meta, struct slice prefix, meta_scan_fn *each, v
         mdb_cursor_close(cursor);
     mdb_txn_abort(txn);
     mem_free(scan.group);
+    forget_pages(&scan);
     return result;
 }
 
@@ -356,6 +371,12 @@ int metadb_commit(struct metadb *db, struct overlay_row *const *rows, uint64_t c
     for (uint64_t i = 0; i < count && code == 0; i++)
         code = put_row(&change, rows[i]);
     return finish(&change, code, reterr);
+}
+
+int metadb_prepare(struct metadb *db, struct overlay_row *const *rows, uint64_t count,
+                   struct errmsg *reterr)
+{
+    return metadb_commit(db, rows, count, db->state.applied, reterr);
 }
 
 static bool is_dropped(MDB_val value)

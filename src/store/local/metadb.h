@@ -34,6 +34,12 @@ struct metadb *metadb_close(struct metadb *db); /* NULL is fine */
 struct meta *metadb_meta(struct metadb *db);    /* lives as long as the database */
 uint64_t metadb_size(struct metadb *db);        /* bytes of the file, as LMDB counts them */
 
+/* Writes rows in a synced transaction of their own, ahead of the metadb_commit that says up to
+ * where they are complete: what a crash leaves of a checkpoint is written again from the log, which
+ * still has all of it. As metadb_commit. */
+MUST_CHECK int metadb_prepare(struct metadb *db, struct overlay_row *const *rows, uint64_t count,
+                              struct errmsg *reterr);
+
 /* Writes rows in one synced transaction, together with `applied`. Returns 0; -ENOSPC: the map or
  * the disk is full; ERR_CORRUPT; -errno. After an error nothing has changed. */
 MUST_CHECK int metadb_commit(struct metadb *db, struct overlay_row *const *rows, uint64_t count,

@@ -2,6 +2,8 @@
 
 #include "store/local/metadb.h"
 
+#include <arpa/inet.h>
+
 struct db {
     char dir[64];
     struct metadb *db;
@@ -114,7 +116,7 @@ static void long_keys_keep_their_order(void **state)
     walk = (struct walk){0};
     assert_int_equal(meta_scan(meta, slice_str("l"), in_order, &walk), 0);
     assert_int_equal(walk.count, 0);
-    overlay_done(&overlay);
+    overlay_clear(&overlay);
 }
 
 static int stop(void *data, struct slice key, struct slice value)
@@ -136,7 +138,7 @@ static void a_scan_stops_when_told(void **state)
     int count = 0;
     assert_int_equal(meta_scan(metadb_meta(db->db), slice_str(""), stop, &count), -7);
     assert_int_equal(count, 1);
-    overlay_done(&overlay);
+    overlay_clear(&overlay);
 }
 
 static int count_rows(void *data, struct slice key, struct slice value)
@@ -166,7 +168,7 @@ static void large_rows_come_back(void **state)
     assert_int_equal(count, 1);
     mem_free(key);
     mem_free(value);
-    overlay_done(&overlay);
+    overlay_clear(&overlay);
 }
 
 struct queues {
@@ -215,27 +217,66 @@ static void a_trim_keeps_where_queues_begin(void **state)
     queues = (struct queues){0};
     assert_int_equal(metadb_queues(db->db, collect_queue, &queues), 0);
     assert_int_equal(queues.count, 2);
-    overlay_done(&overlay);
+    overlay_clear(&overlay);
 }
 
-/* A checkpoint that failed gives its rows back, except those changed since. */
-static void rows_return_unless_newer(void **state)
+/* Rows written ahead of a checkpoint are there, and do not move the position it is complete to. */
+static void rows_may_be_written_ahead(void **state)
 {
     struct db *db = *state;
-    struct overlay older, overlay;
-    overlay_init(&older);
+    struct overlay overlay;
     overlay_init(&overlay);
-    change(&older, META_PUT, slice_str("a"), slice_str("old"));
-    change(&older, META_PUT, slice_str("b"), slice_str("old"));
+    change(&overlay, META_PUT, slice_str("a"), slice_str("old"));
+    commit(db, &overlay, 1000);
+    change(&overlay, META_PUT, slice_str("a"), slice_str("new"));
     change(&overlay, META_PUT, slice_str("b"), slice_str("new"));
-    overlay_return(&overlay, &older);
-    assert_true(overlay_empty(&older));
-    commit(db, &overlay, 1);
+    struct overlay_row **rows = overlay_sorted(&overlay);
+    struct errmsg why = {0};
+    assert_int_equal(metadb_prepare(db->db, rows, 1, &why), 0);
+    reopen(db);
+    assert_int_equal(db->state.applied, 1000);
     char text[1000] = "";
     assert_int_equal(meta_scan(metadb_meta(db->db), slice_str(""), fixture_collect_row, text), 0);
-    assert_string_equal(text, "a=old;b=new;");
-    overlay_done(&overlay);
-    overlay_done(&older);
+    assert_string_equal(text, "a=new;");
+    assert_int_equal(metadb_commit(db->db, rows + 1, 1, 2000, &why), 0);
+    reopen(db);
+    assert_int_equal(db->state.applied, 2000);
+    mem_free(rows);
+    overlay_clear(&overlay);
+}
+
+/* A row keeps its latest value whatever came before it, and a chunk is not given up for one that
+ * needs a chunk of its own. */
+static void rows_of_all_sizes_share_an_overlay(void **state)
+{
+    struct db *db = *state;
+    struct overlay overlay;
+    overlay_init(&overlay);
+    enum { ROWS = 3000, LARGE = 200000 };
+    uint8_t *value = mem_new(LARGE);
+    for (uint32_t turn = 0; turn < 2; turn++) {
+        for (uint32_t n = 0; n < ROWS; n++) {
+            const uint32_t key = htonl(n);
+            const uint32_t size = n % 500 == 0 ? LARGE - n : n % 90 * (turn + 1);
+            memset(value, (int)(n + turn), size);
+            change(&overlay, META_PUT, slice_of(&key, sizeof key), slice_of(value, size));
+        }
+    }
+    assert_int_equal(overlay.rows.count, ROWS);
+    assert_true(overlay.bytes < 6 * (LARGE + 4096) + ROWS * (32 + 4 + 300));
+    struct overlay_row **rows = overlay_sorted(&overlay);
+    for (uint32_t n = 0; n < ROWS; n++) {
+        const struct slice bytes = overlay_value(rows[n]);
+        assert_int_equal(bytes.size, n % 500 == 0 ? LARGE - n : n % 90 * 2);
+        if (bytes.size) {
+            assert_int_equal(bytes.bytes[0], (uint8_t)(n + 1));
+            assert_int_equal(bytes.bytes[bytes.size - 1], (uint8_t)(n + 1));
+        }
+    }
+    mem_free(rows);
+    commit(db, &overlay, 1);
+    assert_int_equal(overlay.bytes, 0);
+    mem_free(value);
 }
 
 int main(void)
@@ -245,7 +286,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_scan_stops_when_told, set_up, tear_down),
         cmocka_unit_test_setup_teardown(large_rows_come_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_trim_keeps_where_queues_begin, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(rows_return_unless_newer, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(rows_may_be_written_ahead, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(rows_of_all_sizes_share_an_overlay, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

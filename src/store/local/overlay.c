@@ -11,6 +11,14 @@ struct wanted {
     struct slice key;
 };
 
+enum { CHUNK_ROOM = 256 * 1024, ROW_ALIGN = 8 };
+
+struct overlay_chunk {
+    struct overlay_chunk *next;
+    uint64_t used, room;
+    uint8_t bytes[];
+};
+
 void overlay_init(struct overlay *overlay)
 {
     *overlay = (struct overlay){0};
@@ -19,20 +27,37 @@ void overlay_init(struct overlay *overlay)
 
 void overlay_clear(struct overlay *overlay)
 {
-    uint64_t pos = 0;
-    struct hashnode *node = NULL;
-    while ((node = hashmap_next(&overlay->rows, &pos, node))) {
-        hashmap_remove(&overlay->rows, node);
-        mem_free(CONTAINER_OF(node, struct overlay_row, node));
+    struct overlay_chunk *chunk = overlay->chunks;
+    while (chunk) {
+        struct overlay_chunk *next = chunk->next;
+        mem_free(chunk);
+        chunk = next;
     }
-    overlay_done(overlay);
+    hashmap_done(&overlay->rows);
     overlay_init(overlay);
 }
 
-void overlay_done(struct overlay *overlay)
+/* A large row has a chunk of its own, behind the one being filled. */
+static void *chunk_take(struct overlay *overlay, uint64_t size)
 {
-    ASSERT(overlay->rows.count == 0);
-    hashmap_done(&overlay->rows);
+    size = (size + ROW_ALIGN - 1) & ~(uint64_t)(ROW_ALIGN - 1);
+    struct overlay_chunk *chunk = overlay->chunks;
+    if (!chunk || chunk->room - chunk->used < size) {
+        const bool alone = size > CHUNK_ROOM / 4;
+        const uint64_t room = alone ? size : CHUNK_ROOM - sizeof *chunk;
+        struct overlay_chunk *fresh = mem_try_alloc(sizeof *fresh + room);
+        if (!fresh)
+            return NULL;
+        *fresh = (struct overlay_chunk){.room = room};
+        struct overlay_chunk **place = alone && chunk ? &chunk->next : &overlay->chunks;
+        fresh->next = *place;
+        *place = fresh;
+        overlay->bytes += sizeof *fresh + room;
+        chunk = fresh;
+    }
+    void *taken = chunk->bytes + chunk->used;
+    chunk->used += size;
+    return taken;
 }
 
 static bool row_match(const struct hashnode *node, const void *key)
@@ -42,9 +67,11 @@ static bool row_match(const struct hashnode *node, const void *key)
     return row->table == wanted->table && slice_equal(overlay_key(row), wanted->key);
 }
 
-static struct overlay_row *new_row(const struct wanted *wanted, uint32_t value_room)
+static struct overlay_row *new_row(struct overlay *overlay, const struct wanted *wanted,
+                                   uint32_t value_room)
 {
-    struct overlay_row *row = mem_try_alloc(sizeof *row + wanted->key.size + value_room);
+    struct overlay_row *row =
+        chunk_take(overlay, sizeof *row + (uint64_t)wanted->key.size + value_room);
     if (!row)
         return NULL;
     *row = (struct overlay_row){
@@ -57,11 +84,6 @@ static struct overlay_row *new_row(const struct wanted *wanted, uint32_t value_r
     return row;
 }
 
-static uint64_t row_memory(const struct overlay_row *row)
-{
-    return sizeof *row + row->key_size + row->value_room;
-}
-
 /* A row with room for the value, in the table; an existing one is used when the value fits. */
 static struct overlay_row *make_row(struct overlay *overlay, const struct wanted *wanted,
                                     uint32_t value_size)
@@ -71,15 +93,11 @@ static struct overlay_row *make_row(struct overlay *overlay, const struct wanted
     struct overlay_row *row = node ? CONTAINER_OF(node, struct overlay_row, node) : NULL;
     if (row && row->value_room >= value_size)
         return row;
-    struct overlay_row *bigger = new_row(wanted, value_size);
+    struct overlay_row *bigger = new_row(overlay, wanted, value_size);
     if (!bigger)
         return NULL;
-    if (row) {
-        overlay->bytes -= row_memory(row);
+    if (row)
         hashmap_remove(&overlay->rows, node);
-        mem_free(row);
-    }
-    overlay->bytes += row_memory(bigger);
     hashmap_insert(&overlay->rows, &bigger->node, hash);
     return bigger;
 }
@@ -128,26 +146,6 @@ int overlay_apply(struct overlay *overlay, const struct record *record)
             return err;
     }
     return more;
-}
-
-void overlay_return(struct overlay *overlay, struct overlay *older)
-{
-    uint64_t pos = 0;
-    struct hashnode *node = NULL;
-    while ((node = hashmap_next(&older->rows, &pos, node))) {
-        struct overlay_row *row = CONTAINER_OF(node, struct overlay_row, node);
-        const struct wanted wanted = {.table = row->table, .key = overlay_key(row)};
-        const uint64_t hash = node->hash;
-        hashmap_remove(&older->rows, node);
-        if (hashmap_find(&overlay->rows, hash, row_match, &wanted)) {
-            mem_free(row);
-        } else {
-            overlay->bytes += row_memory(row);
-            hashmap_insert(&overlay->rows, node, hash);
-        }
-    }
-    overlay_done(older);
-    overlay_init(older);
 }
 
 static int compare_rows(const void *a, const void *b)

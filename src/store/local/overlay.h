@@ -1,7 +1,10 @@
 /* Metadata rows changed since the last checkpoint: the latest value of each.
  *
  * The log holds the same changes, durable and in order; the overlay is what the next checkpoint
- * writes to LMDB. Thread: owner loop; a frozen overlay belongs to the worker that writes it.
+ * writes to LMDB. Rows lie in chunks, which are freed as a whole: a worker frees what the loop has
+ * allocated, and a million small pieces given back would hold up whoever allocates next. A row that
+ * outgrows its room gets a new one, and the old one stays until then.
+ * Thread: owner loop; a frozen overlay belongs to the worker that writes it.
  */
 #pragma once
 
@@ -31,14 +34,16 @@ struct overlay_queue {
     uint64_t next_seq, numbered_to;
 };
 
+struct overlay_chunk;
+
 struct overlay {
     struct hashmap rows;
-    uint64_t bytes;
+    struct overlay_chunk *chunks; /* the one being filled first */
+    uint64_t bytes;               /* of all chunks */
 };
 
 void overlay_init(struct overlay *overlay);
 void overlay_clear(struct overlay *overlay); /* frees the rows; may be used again */
-void overlay_done(struct overlay *overlay);
 
 static inline bool overlay_empty(const struct overlay *overlay)
 {
@@ -48,9 +53,6 @@ static inline bool overlay_empty(const struct overlay *overlay)
 /* Takes in the operations of a record, or the queue it drops. Returns 0; ERR_NOMEM; ERR_CORRUPT:
  * the operations cannot be decoded. After an error the overlay lacks changes that the log has. */
 MUST_CHECK int overlay_apply(struct overlay *overlay, const struct record *record);
-
-/* Moves the rows of `older` back into `overlay`, except those changed since. */
-void overlay_return(struct overlay *overlay, struct overlay *older);
 
 /* All rows ordered by table and key, in new memory (mem_free); rows.count of them. NULL: no memory.
  */

@@ -1,5 +1,5 @@
-/* What goes on behind the appends: checkpoints of the rows, sealing of the index, merging of index
- * files, retention, and the filling of the pool.
+/* What goes on behind the appends: checkpoints of the rows (checkpoint.c), sealing of the index,
+ * merging of index files, retention (retention.c), and the filling of the pool.
  *
  * One job at a time runs on a worker, its input frozen by the loop; the loop takes the result. Rows
  * and index may cover only what is durable, so both are frozen right after a sync, when nothing
@@ -18,7 +18,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define OVERLAY_MAX    (UINT64_C(64) << 20)
 #define SEAL_SPAN      (UINT64_C(1) << 30)
 #define SEAL_SPAN_STOP (UINT64_C(16) << 30)
 
@@ -77,79 +76,16 @@ static bool seal_behind(const struct local *local)
 }
 
 /* Without its views the log must not go on growing. */
-static void judge_views(struct local *local)
+void upkeep_judge_views(struct local *local)
 {
     char why[sizeof local->reason] = "";
     if (local->overlay_lost)
         (void)snprintf(why, sizeof why, "out of memory for metadata; restart the server");
-    else if (local->checkpoint_failed)
-        (void)snprintf(why, sizeof why, "%.120s", local->checkpoint_why.text);
+    else if (local->checkpoint.failed)
+        (void)snprintf(why, sizeof why, "%.120s", local->checkpoint.why.text);
     else if (seal_behind(local))
         (void)snprintf(why, sizeof why, "the index cannot be sealed");
     append_set_views(local, why[0] == '\0', why);
-}
-
-/* --- checkpoint ---------------------------------------------------------------------------- */
-
-static int write_rows(struct local *local, struct overlay *overlay, uint64_t applied,
-                      struct errmsg *reterr)
-{
-    struct overlay_row **rows = overlay_sorted(overlay);
-    if (!rows)
-        return ERR_NOMEM;
-    const int err = metadb_commit(local->db, rows, overlay->rows.count, applied, reterr);
-    mem_free(rows);
-    if (err == 0)
-        overlay_clear(overlay);
-    return err;
-}
-
-static void run_checkpoint(struct work *work)
-{
-    struct local *local = CONTAINER_OF(work, struct local, job.work);
-    local->job.err =
-        write_rows(local, &local->frozen_overlay, local->job.position, &local->job.why);
-}
-
-static void on_checkpoint_done(struct work *work)
-{
-    struct local *local = upkeep_end_job(work);
-    local->checkpoint_due_ms = loop_now_ms(local->loop) + local->config.checkpoint_ms;
-    local->checkpoint_failed = local->job.err < 0;
-    if (local->job.err < 0) {
-        overlay_return(&local->overlay, &local->frozen_overlay);
-        local->checkpoint_due_ms = loop_now_ms(local->loop) + TICK_MS_MAX;
-        if (local->job.err == ERR_NOMEM && !local->job.why.text[0])
-            errmsg_wrap(&local->job.why, "%s", err_text(ERR_NOMEM));
-        errmsg_wrap(&local->job.why, "could not write a checkpoint");
-        local->checkpoint_why = local->job.why;
-        judge_views(local);
-        return;
-    }
-    local->applied_end = local->job.position;
-    metric_add(&local->metrics->store_checkpoints, 1);
-    judge_views(local);
-    upkeep_on_progress(local);
-}
-
-static void start_checkpoint(struct local *local)
-{
-    local->frozen_overlay = local->overlay;
-    overlay_init(&local->overlay);
-    local->job.position = local->done_end;
-    upkeep_start_job(local, run_checkpoint, on_checkpoint_done);
-}
-
-static bool checkpoint_due(const struct local *local)
-{
-    if (local->overlay_lost)
-        return false;
-    if (local->trim == TRIM_READY && local->applied_end < local->trim_position)
-        return true;
-    if (overlay_empty(&local->overlay))
-        return false;
-    return loop_now_ms(local->loop) >= local->checkpoint_due_ms ||
-           local->overlay.bytes > OVERLAY_MAX;
 }
 
 /* --- sealing and merging ------------------------------------------------------------------- */
@@ -286,18 +222,18 @@ void upkeep_on_progress(struct local *local)
 {
     if (local->closing || local->job.busy)
         return;
-    judge_views(local);
+    upkeep_judge_views(local);
     const bool checkpoint = checkpoint_due(local);
     const bool seal = seal_due(local);
     uint32_t at = 0;
-    if (checkpoint || (seal && !local->index.frozen.number)) {
+    if ((checkpoint && !checkpoint_frozen(local)) || (seal && !local->index.frozen.number)) {
         if (!log_synced(local)) {
             append_flush(local);
             return;
         }
     }
     if (checkpoint) {
-        start_checkpoint(local);
+        checkpoint_step(local);
     } else if (seal) {
         if (!local->index.frozen.number)
             qindex_freeze(&local->index, local->done_end);
@@ -383,7 +319,7 @@ static void on_tick(struct timer *timer)
 void upkeep_start(struct local *local)
 {
     local->tick.on_due = on_tick;
-    local->checkpoint_due_ms = loop_now_ms(local->loop) + local->config.checkpoint_ms;
+    local->checkpoint.due_ms = loop_now_ms(local->loop) + local->config.checkpoint_ms;
     timer_start(loop_timers(local->loop), &local->tick, tick_ms(local));
     fill_pool(local);
 }
@@ -391,6 +327,7 @@ void upkeep_start(struct local *local)
 void upkeep_stop(struct local *local)
 {
     timer_stop(loop_timers(local->loop), &local->tick);
+    timer_stop(loop_timers(local->loop), &local->checkpoint.pause);
 }
 
 void upkeep_finish(struct local *local)
@@ -398,8 +335,7 @@ void upkeep_finish(struct local *local)
     if (!log_synced(local) || local->overlay_lost)
         return;
     struct errmsg why = {0};
-    const bool changed = !overlay_empty(&local->overlay) || local->applied_end < local->done_end;
-    if (changed && write_rows(local, &local->overlay, local->done_end, &why) < 0)
+    if (checkpoint_finish(local, &why) < 0)
         log_write(local->log, LOG_ERROR, "store", "could not write the last checkpoint: %s",
                   why.text);
     if (local->index.frozen.number || local->index.active.entry_count < SEAL_AT_END)
