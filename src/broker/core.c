@@ -201,12 +201,13 @@ static void broker_init_tables(struct broker *broker)
 {
     hashmap_init(&broker->topics_by_name);
     hashmap_init(&broker->topics_by_id);
-    list_init(&broker->topics_sorted);
+    topics_init(broker);
     hashmap_init(&broker->filters_by_queue);
     hashmap_init(&broker->subs);
     hashmap_init(&broker->sessions);
     hashmap_init(&broker->sessions_by_number);
     list_init(&broker->session_list);
+    sessions_init(broker);
     list_init(&broker->dirty_cursors);
     list_init(&broker->finished);
     list_init(&broker->spare_inflights);
@@ -271,8 +272,9 @@ struct broker *broker_free(struct broker *broker)
     broker->closing = true;
     while (!list_empty(&broker->session_list))
         session_free(LIST_FIRST(&broker->session_list, struct session, node));
-    while (!list_empty(&broker->topics_sorted))
-        topic_remove(broker, LIST_FIRST(&broker->topics_sorted, struct topic, node));
+    struct topic *topic = NULL;
+    while ((topic = topic_first_of(broker)))
+        topic_remove(broker, topic);
     inflight_free_finished(broker);
     inflight_free_spare(broker);
     progress_free_dropped(&broker->dropped_queues);

@@ -12,6 +12,7 @@
 
 #include "base/hashmap.h"
 #include "base/list.h"
+#include "base/tree.h"
 #include "broker/broker.h"
 #include "broker/inspect.h"
 #include "broker/link.h"
@@ -28,7 +29,7 @@
 /* --- topics (topics.c) ------------------------------------------------------------------- */
 struct topic {
     struct hashnode by_name, by_id;
-    struct list node;          /* broker->topics_sorted, in name order */
+    struct treenode by_order;  /* broker->topics_sorted */
     struct slice name, remark; /* owned */
     uint64_t created_ms;
     uint64_t sub_count; /* subscriptions whose filter begins with this name */
@@ -168,7 +169,8 @@ struct retained_job {
 
 struct session {
     struct hashnode by_id, by_number;
-    struct list node; /* broker->session_list */
+    struct treenode by_order; /* broker->sessions_sorted */
+    struct list node;         /* broker->session_list */
     struct broker *broker;
     struct slice client_id, username; /* owned */
     uint64_t number;
@@ -212,7 +214,7 @@ struct broker {
     struct broker_config config;
     struct broker_deps deps;
     struct hashmap topics_by_name, topics_by_id;
-    struct list topics_sorted;
+    struct tree topics_sorted; /* by name */
     uint32_t topic_count;
 
     struct trie *trie;
@@ -227,6 +229,7 @@ struct broker {
     struct hashmap sessions;
     struct hashmap sessions_by_number;
     struct list session_list;
+    struct tree sessions_sorted; /* by client ID */
     uint32_t session_count;
 
     struct list dirty_cursors;
@@ -279,12 +282,17 @@ int core_order(struct slice a, struct slice b); /* byte order, as memcmp */
 
 /* --- topics.c ----------------------------------------------------------------------------------
  */
+void topics_init(struct broker *broker);
 struct topic *topic_find(const struct broker *broker, struct slice name);
 struct topic *topic_by_id(const struct broker *broker, uint32_t id);
 /* Puts a topic into the tables; used by creation and recovery. */
 struct topic *topic_add(struct broker *broker, struct slice name, uint32_t id, uint64_t created_ms,
                         struct slice remark);
 void topic_remove(struct broker *broker, struct topic *topic);
+/* The first topic by name, and the one behind a name; NULL: there is none. */
+struct topic *topic_first_of(const struct broker *broker);
+struct topic *topic_above(const struct broker *broker, struct slice name);
+struct topic *topic_next(const struct topic *topic);
 /* Finds the topic a name or filter needs, creating it when the configuration says so.
  * Returns 0; ERR_NOTFOUND; ERR_INVALID: may not be created by clients; ERR_FULL; ERR_UNAVAILABLE.
  */
@@ -517,7 +525,11 @@ void will_due(struct session *session, uint64_t delay_min_ms); /* after its dela
 
 /* --- sessions.c ---------------------------------------------------------------------------------
  */
+void sessions_init(struct broker *broker);
 struct session *session_find(const struct broker *broker, struct slice client_id);
+/* The first session whose client ID is above `client_id`, NULL: there is none; and the next one. */
+struct session *session_above(const struct broker *broker, struct slice client_id);
+struct session *session_next(const struct session *session);
 struct session *session_by_number(const struct broker *broker, uint64_t number);
 struct session *session_new(struct broker *broker, struct slice client_id, uint64_t number);
 void session_free(struct session *session); /* memory only */

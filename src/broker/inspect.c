@@ -34,16 +34,11 @@ size_t inspect_topics(struct broker *broker, struct slice after, size_t limit, t
                       void *data)
 {
     size_t count = 0;
-    list_each (it, &broker->topics_sorted) {
-        const struct topic *topic = CONTAINER_OF(it, struct topic, node);
-        if (count == limit)
-            break;
-        if (after.size > 0 && core_order(topic->name, after) <= 0)
-            continue;
+    const struct topic *topic = after.size ? topic_above(broker, after) : topic_first_of(broker);
+    for (; topic && count < limit; topic = topic_next(topic), count++) {
         struct topic_info info;
         topic_describe(broker, topic, &info);
         each(data, &info);
-        count++;
     }
     return count;
 }
@@ -250,82 +245,20 @@ static bool client_wanted(const struct session *session, enum client_filter filt
     return (filter == CLIENT_ONLINE) == (session->link != NULL);
 }
 
-/* The page: a binary max-heap by client ID of the smallest `limit` after `after`. */
-struct page {
-    const struct session **heap;
-    size_t count, limit;
-};
-
-static bool page_less(const struct page *page, size_t a, size_t b)
-{
-    return core_order(page->heap[a]->client_id, page->heap[b]->client_id) < 0;
-}
-
-static void page_swap(struct page *page, size_t a, size_t b)
-{
-    const struct session *kept = page->heap[a];
-    page->heap[a] = page->heap[b];
-    page->heap[b] = kept;
-}
-
-static void page_sink(struct page *page, size_t at)
-{
-    for (;;) {
-        size_t largest = at;
-        for (size_t child = 2 * at + 1; child <= 2 * at + 2 && child < page->count; child++)
-            if (page_less(page, largest, child))
-                largest = child;
-        if (largest == at)
-            return;
-        page_swap(page, at, largest);
-        at = largest;
-    }
-}
-
-static void page_add(struct page *page, const struct session *session)
-{
-    if (page->count == page->limit) {
-        if (core_order(session->client_id, page->heap[0]->client_id) < 0) {
-            page->heap[0] = session;
-            page_sink(page, 0);
-        }
-        return;
-    }
-    size_t at = page->count++;
-    page->heap[at] = session;
-    while (at > 0 && page_less(page, (at - 1) / 2, at)) {
-        page_swap(page, at, (at - 1) / 2);
-        at = (at - 1) / 2;
-    }
-}
-
 size_t inspect_clients(struct broker *broker, struct slice after, size_t limit,
                        enum client_filter filter, client_each_fn *each, void *data)
 {
-    if (limit == 0)
-        return 0;
-    struct page page = {.limit = limit};
-    page.heap = mem_try_alloc(limit * sizeof *page.heap);
-    if (!page.heap)
-        return 0;
-    list_each (it, &broker->session_list) {
-        const struct session *session = CONTAINER_OF(it, struct session, node);
-        if ((after.size == 0 || core_order(session->client_id, after) > 0) &&
-            client_wanted(session, filter))
-            page_add(&page, session);
-    }
-    const size_t found = page.count;
-    while (page.count > 0) {
-        page_swap(&page, 0, --page.count);
-        page_sink(&page, 0);
-    }
-    for (size_t i = 0; i < found; i++) {
+    size_t count = 0;
+    const struct session *session = session_above(broker, after);
+    for (; session && count < limit; session = session_next(session)) {
+        if (!client_wanted(session, filter))
+            continue;
         struct client_info info;
-        client_describe(page.heap[i], &info);
+        client_describe(session, &info);
         each(data, &info);
+        count++;
     }
-    mem_free(page.heap);
-    return found;
+    return count;
 }
 
 static void subscription_describe(struct broker *broker, const struct sub *sub,

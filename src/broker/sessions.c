@@ -29,6 +29,33 @@ struct session *session_find(const struct broker *broker, struct slice client_id
     return node ? CONTAINER_OF(node, struct session, by_id) : NULL;
 }
 
+static int session_order(const struct treenode *node, const void *key)
+{
+    return core_order(CONTAINER_OF(node, const struct session, by_order)->client_id,
+                      *(const struct slice *)key);
+}
+
+void sessions_init(struct broker *broker)
+{
+    tree_init(&broker->sessions_sorted, session_order);
+}
+
+static struct session *session_of(struct treenode *node)
+{
+    return node ? CONTAINER_OF(node, struct session, by_order) : NULL;
+}
+
+struct session *session_above(const struct broker *broker, struct slice client_id)
+{
+    return session_of(client_id.size ? tree_above(&broker->sessions_sorted, &client_id)
+                                     : tree_first(&broker->sessions_sorted));
+}
+
+struct session *session_next(const struct session *session)
+{
+    return session_of(tree_next(&session->by_order));
+}
+
 struct session *session_by_number(const struct broker *broker, uint64_t number)
 {
     struct hashnode *node =
@@ -89,6 +116,7 @@ struct session *session_new(struct broker *broker, struct slice client_id, uint6
     hashmap_insert(&broker->sessions, &session->by_id, hash_bytes(client_id.bytes, client_id.size));
     hashmap_insert(&broker->sessions_by_number, &session->by_number, hash_u64(number));
     list_push_back(&broker->session_list, &session->node);
+    tree_insert(&broker->sessions_sorted, &session->by_order, &session->client_id);
     broker->session_count++;
     metric_add(&broker->deps.metrics->sessions, 1);
     return session;
@@ -130,6 +158,7 @@ void session_free(struct session *session)
     hashmap_remove(&broker->sessions, &session->by_id);
     hashmap_remove(&broker->sessions_by_number, &session->by_number);
     list_remove(&session->node);
+    tree_remove(&broker->sessions_sorted, &session->by_order);
     broker->session_count--;
     metric_add(&broker->deps.metrics->sessions, -1);
     core_free(&session->client_id);

@@ -32,6 +32,37 @@ struct topic *topic_by_id(const struct broker *broker, uint32_t id)
     return node ? CONTAINER_OF(node, struct topic, by_id) : NULL;
 }
 
+static int topic_order(const struct treenode *node, const void *key)
+{
+    return core_order(CONTAINER_OF(node, const struct topic, by_order)->name,
+                      *(const struct slice *)key);
+}
+
+void topics_init(struct broker *broker)
+{
+    tree_init(&broker->topics_sorted, topic_order);
+}
+
+static struct topic *topic_of(struct treenode *node)
+{
+    return node ? CONTAINER_OF(node, struct topic, by_order) : NULL;
+}
+
+struct topic *topic_first_of(const struct broker *broker)
+{
+    return topic_of(tree_first(&broker->topics_sorted));
+}
+
+struct topic *topic_above(const struct broker *broker, struct slice name)
+{
+    return topic_of(tree_above(&broker->topics_sorted, &name));
+}
+
+struct topic *topic_next(const struct topic *topic)
+{
+    return topic_of(tree_next(&topic->by_order));
+}
+
 struct topic *topic_add(struct broker *broker, struct slice name, uint32_t id, uint64_t created_ms,
                         struct slice remark)
 {
@@ -43,11 +74,7 @@ struct topic *topic_add(struct broker *broker, struct slice name, uint32_t id, u
     topic->id = id;
     hashmap_insert(&broker->topics_by_name, &topic->by_name, hash_bytes(name.bytes, name.size));
     hashmap_insert(&broker->topics_by_id, &topic->by_id, hash_u64(id));
-    struct list *place = broker->topics_sorted.prev;
-    while (place != &broker->topics_sorted &&
-           core_order(CONTAINER_OF(place, struct topic, node)->name, name) > 0)
-        place = place->prev;
-    list_push_front(place, &topic->node);
+    tree_insert(&broker->topics_sorted, &topic->by_order, &topic->name);
     broker->topic_count++;
     metric_add(&broker->deps.metrics->topics, 1);
     return topic;
@@ -57,7 +84,7 @@ void topic_remove(struct broker *broker, struct topic *topic)
 {
     hashmap_remove(&broker->topics_by_name, &topic->by_name);
     hashmap_remove(&broker->topics_by_id, &topic->by_id);
-    list_remove(&topic->node);
+    tree_remove(&broker->topics_sorted, &topic->by_order);
     broker->topic_count--;
     metric_add(&broker->deps.metrics->topics, -1);
     core_free(&topic->name);

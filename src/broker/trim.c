@@ -4,25 +4,42 @@
  * publish is about to replace is left for the next pass, because the publish may still fail. A copy
  * moves the row in the record that holds it, and counts in memory only if the entry still points at
  * what was copied.
+ *
+ * They may be a million: a turn of the loop visits a bounded number of entries, and a bounded
+ * number of reads and copies is under way at any time, so that others are served in between.
  */
 #include "broker/core_priv.h"
 
 #include "base/mem.h"
 #include "broker/rows.h"
+#include "mqtt/topic.h"
 
-#define TRIM_COPIES_MAX 64u
-#define TRIM_VISITS_MAX 4096u
+#define TRIM_READS_MAX  16u
+#define TRIM_COPIES_MAX 64u                 /* reads and copies under way */
+#define TRIM_BYTES_MAX  (UINT64_C(4) << 20) /* of copies under way, unless it is one */
+#define TRIM_VISITS_MAX 1024u               /* entries looked at in one turn */
 #define TRIM_RETRY_MS   1000u
+
+struct trim_read {
+    struct trim *trim;
+    struct reader *reader;
+    struct slice topic; /* owned; no bytes: the place is free */
+};
 
 struct trim {
     struct broker *broker;
-    uint64_t position;  /* entries below it must move */
-    struct slice first; /* owned: the first-level topic being walked */
-    struct slice after; /* owned */
-    struct reader *reader;
-    struct timer next_turn;
+    uint64_t position;   /* entries below it must move */
+    struct slice filter; /* owned: what takes in the first-level topic being walked */
+    struct slice after;  /* owned */
+    struct trim_read reads[TRIM_READS_MAX];
+    uint32_t read_count;
     uint32_t copies; /* under way */
-    bool found;      /* something below the limit in this pass */
+    uint64_t copy_bytes;
+    bool found;  /* something below the limit in this pass */
+    bool ended;  /* this pass has seen all entries */
+    bool failed; /* the store takes nothing: wait for next_turn */
+    struct timer next_turn;
+    struct deferred step;
 };
 
 struct copy {
@@ -30,14 +47,12 @@ struct copy {
     struct trim *trim;
     struct slice topic; /* owned */
     uint64_t position;  /* of what was copied */
+    uint64_t size;
 };
 
-static void trim_go_on(struct trim *trim);
-
-static void trim_end_copy(struct trim *trim)
+static void trim_go_on(struct trim *trim)
 {
-    trim->copies--;
-    trim_go_on(trim);
+    loop_defer(trim->broker->deps.loop, &trim->step);
 }
 
 static void copy_done(struct store_append *append, int err)
@@ -53,10 +68,14 @@ static void copy_done(struct store_append *append, int err)
         if (!retained->present && retained->pending == 0)
             retained_remove(broker->retained, copy->topic);
     }
+    if (err == 0)
+        metric_add(&broker->deps.metrics->retained_copied, 1);
+    trim->copies--;
+    trim->copy_bytes -= copy->size;
     core_free(&copy->topic);
     mem_free(copy);
     core_ended(broker);
-    trim_end_copy(trim);
+    trim_go_on(trim);
 }
 
 /* Returns 0, also when there is nothing to copy any more, or why it cannot be done now. */
@@ -77,6 +96,7 @@ static int trim_copy(struct trim *trim, const struct message *message)
     copy->trim = trim;
     copy->topic = core_copy(message->topic);
     copy->position = message->position;
+    copy->size = retained->size;
     row_put_retained(&broker->txn, message->topic, retained);
     copy->append = (struct store_append){
         .message = &copied,
@@ -95,112 +115,145 @@ static int trim_copy(struct trim *trim, const struct message *message)
     retained->pending++;
     broker->pending++;
     trim->copies++;
+    trim->copy_bytes += copy->size;
     return 0;
 }
 
-static void trim_read(void *owner, int err, const struct store_read *read)
+static void trim_read_done(void *owner, int err, const struct store_read *read)
 {
-    struct trim *trim = owner;
+    struct trim_read *place = owner;
+    struct trim *trim = place->trim;
     struct broker *broker = trim->broker;
+    trim->read_count--;
     if (err == 0 && read->entry_count > 0) {
         err = trim_copy(trim, &read->entries[0].message);
     } else if (err == ERR_TRIMMED || err == ERR_CORRUPT) {
-        retained_drop(broker, trim->after); /* or no pass would ever be the last */
+        retained_drop(broker, place->topic); /* or no pass would ever be the last */
         core_write_lazy(broker);
         err = 0;
     }
-    timer_start(broker->deps.timers, &trim->next_turn, err < 0 ? TRIM_RETRY_MS : 0);
-}
-
-/* The next first-level topic in name order; NULL at the end of the pass. */
-static const struct topic *trim_topic(const struct trim *trim)
-{
-    list_each (it, &trim->broker->topics_sorted) {
-        const struct topic *topic = CONTAINER_OF(it, struct topic, node);
-        if (!trim->first.bytes || core_order(topic->name, trim->first) > 0)
-            return topic;
+    core_free(&place->topic);
+    place->topic = (struct slice){.bytes = NULL};
+    if (err < 0) {
+        trim->failed = true;
+        timer_start(broker->deps.timers, &trim->next_turn, TRIM_RETRY_MS);
     }
-    return NULL;
+    trim_go_on(trim);
 }
 
+/* Begins with the first-level topic behind the present one; false: there is none. */
 static bool trim_next_topic(struct trim *trim)
 {
-    const struct topic *topic = trim_topic(trim);
+    const struct topic *topic = trim->filter.size
+                                    ? topic_above(trim->broker, topic_first(trim->filter))
+                                    : topic_first_of(trim->broker);
     core_free(&trim->after);
-    if (trim->first.bytes)
-        core_free(&trim->first);
-    trim->first = topic ? core_copy(topic->name) : (struct slice){.bytes = NULL};
-    return topic != NULL;
+    core_free(&trim->filter);
+    if (!topic)
+        return false;
+    struct txn *txn = &trim->broker->txn; /* puts a text together */
+    txn_begin(txn, META_DELETE);
+    txn_bytes(txn, topic->name);
+    txn_bytes(txn, slice_str("/#"));
+    trim->filter = core_copy(txn_ops(txn)[0].key);
+    txn_clear(txn);
+    return true;
 }
 
-/* Finds the next entry below the limit within the topic. Returns 1 found, 0 go on later, -1 the
- * end. */
-static int trim_find(struct trim *trim, uint64_t *ret_position)
+enum found { FOUND_ONE, FOUND_NOTHING_YET, FOUND_END };
+
+/* Finds the next entry below the limit within the topic; *visits_left go down. */
+static enum found trim_find(struct trim *trim, uint32_t *visits_left, uint64_t *ret_position)
 {
     struct broker *broker = trim->broker;
-    char *filter = mem_try_alloc((size_t)trim->first.size + 2);
-    ASSERT(filter);
-    for (uint32_t i = 0; i < trim->first.size; i++)
-        filter[i] = (char)trim->first.bytes[i];
-    filter[trim->first.size] = '/';
-    filter[trim->first.size + 1] = '#';
-    const struct slice text = slice_of(filter, (size_t)trim->first.size + 2);
-    int result = 0;
-    for (uint32_t visits = 0; visits < TRIM_VISITS_MAX; visits++) {
+    struct slice at = trim->after;
+    enum found result = FOUND_NOTHING_YET;
+    for (; *visits_left > 0; --*visits_left) {
         struct slice topic = slice_of("", 0);
         const struct retained *retained =
-            retained_next(broker->retained, text, trim->after, TRIM_VISITS_MAX, &topic);
+            retained_next(broker->retained, trim->filter, at, TRIM_VISITS_MAX, &topic);
         if (!retained && topic.size == 0) {
-            result = -1;
+            result = FOUND_END;
             break;
         }
-        const struct slice after = core_copy(topic);
-        core_free(&trim->after);
-        trim->after = after;
+        at = topic;
         if (retained && retained->position < trim->position) {
             *ret_position = retained->position;
-            result = 1;
+            result = FOUND_ONE;
             break;
         }
     }
-    mem_free(filter);
+    if (at.bytes != trim->after.bytes) {
+        const struct slice after = core_copy(at);
+        core_free(&trim->after);
+        trim->after = after;
+    }
     return result;
 }
 
-static void trim_finish(struct trim *trim)
+static void trim_read(struct trim *trim, uint64_t position)
+{
+    struct trim_read *place = trim->reads;
+    while (place->topic.bytes)
+        place++;
+    ASSERT(place < trim->reads + TRIM_READS_MAX);
+    place->topic = core_copy(trim->after);
+    trim->read_count++;
+    reader_message(trim->broker, &place->reader, position, trim_read_done, place);
+}
+
+static void trim_end_pass(struct trim *trim)
 {
     struct broker *broker = trim->broker;
+    if (trim->read_count > 0 || trim->copies > 0)
+        return;
+    if (trim->found) {
+        trim->found = trim->ended = false;
+        timer_start(broker->deps.timers, &trim->next_turn, 0);
+        return;
+    }
     broker->trim = trim_free(broker, trim);
     store_trim_go(broker->deps.store);
 }
 
-static void trim_go_on(struct trim *trim)
+static bool trim_has_room(const struct trim *trim)
 {
+    return trim->read_count < TRIM_READS_MAX && trim->read_count + trim->copies < TRIM_COPIES_MAX &&
+           trim->copy_bytes < TRIM_BYTES_MAX;
+}
+
+static void trim_step(struct deferred *deferred)
+{
+    struct trim *trim = CONTAINER_OF(deferred, struct trim, step);
     struct broker *broker = trim->broker;
-    uint64_t position = 0;
-    if (trim->reader || trim->copies >= TRIM_COPIES_MAX || broker->draining)
+    uint32_t visits_left = TRIM_VISITS_MAX;
+    if (broker->draining || trim->failed)
         return;
-    if (!trim->first.bytes && !trim_next_topic(trim)) {
-        trim_finish(trim); /* no topics at all */
-        return;
+    while (!trim->ended && trim_has_room(trim) && visits_left > 0) {
+        uint64_t position = 0;
+        const enum found found =
+            trim->filter.size ? trim_find(trim, &visits_left, &position) : FOUND_END;
+        if (found == FOUND_ONE) {
+            trim->found = true;
+            trim_read(trim, position);
+            if (trim->failed)
+                return;
+        } else if (found == FOUND_END) {
+            trim->ended = !trim_next_topic(trim);
+            visits_left--;
+        }
     }
-    const int found = trim_find(trim, &position);
-    if (found > 0) {
-        trim->found = true;
-        reader_message(broker, &trim->reader, position, trim_read, trim);
-    } else if (found == 0 || trim_next_topic(trim)) {
+    if (trim->ended)
+        trim_end_pass(trim);
+    else if (trim_has_room(trim)) /* else a read or a copy that ends goes on */
         timer_start(broker->deps.timers, &trim->next_turn, 0);
-    } else if (trim->copies == 0 && !trim->found) {
-        trim_finish(trim);
-    } else if (trim->copies == 0) {
-        trim->found = false;
-        timer_start(broker->deps.timers, &trim->next_turn, 0);
-    }
 }
 
 static void trim_turn(struct timer *timer)
 {
-    trim_go_on(CONTAINER_OF(timer, struct trim, next_turn));
+    struct trim *trim = CONTAINER_OF(timer, struct trim, next_turn);
+    trim->failed = false;
+    trim_go_on(trim);
 }
 
 void trim_begin(struct broker *broker, uint64_t position)
@@ -209,8 +262,13 @@ void trim_begin(struct broker *broker, uint64_t position)
     struct trim *trim = mem_new(sizeof *trim);
     trim->broker = broker;
     trim->position = position;
+    trim->filter = slice_of("", 0);
     trim->after = slice_of("", 0);
+    for (uint32_t i = 0; i < TRIM_READS_MAX; i++)
+        trim->reads[i].trim = trim;
     trim->next_turn.on_due = trim_turn;
+    trim->step.run = trim_step;
+    list_init(&trim->step.node);
     broker->trim = trim;
     trim_go_on(trim);
 }
@@ -220,10 +278,14 @@ struct trim *trim_free(struct broker *broker, struct trim *trim)
     if (!trim)
         return NULL;
     timer_stop(broker->deps.timers, &trim->next_turn);
-    reader_cancel(&trim->reader);
+    deferred_cancel(&trim->step);
+    for (uint32_t i = 0; i < TRIM_READS_MAX; i++) {
+        reader_cancel(&trim->reads[i].reader);
+        if (trim->reads[i].topic.bytes)
+            core_free(&trim->reads[i].topic);
+    }
     core_free(&trim->after);
-    if (trim->first.bytes)
-        core_free(&trim->first);
+    core_free(&trim->filter);
     mem_free(trim);
     return NULL;
 }

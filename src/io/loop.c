@@ -17,7 +17,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BATCH_MAX = 256 };
+enum {
+    BATCH_MAX = 256,
+    TIMERS_MAX = 64, /* in one turn: each may end a session and all that belongs to it */
+};
 
 struct loop {
     int epoll_fd;
@@ -211,7 +214,7 @@ int loop_turn(struct loop *loop, int timeout_ms)
     loop->batch_index = 0;
     loop->batch_count = MAX(count, 0);
     dispatch(loop);
-    timer_set_advance(loop->timers, loop->now_ms);
+    timer_set_run(loop->timers, TIMERS_MAX);
     run_deferred(loop);
     turns_end(&loop->turns);
     return 0;

@@ -72,6 +72,9 @@ void timer_set_clock(struct timer_set *set, uint64_t now_ms);
 /* Sets the clock and runs every timer due at or before now_ms, in due order. A timer started
  * without delay by one of them is due a millisecond later. */
 void timer_set_advance(struct timer_set *set, uint64_t now_ms);
+/* Runs the due timers at the set's clock, at most count_max of them, in due order: a million that
+ * are due at once must not hold up everything else. The others stay due. */
+void timer_set_run(struct timer_set *set, uint32_t count_max);
 /* Milliseconds until the next timer, -1 when there is none. */
 int64_t timer_set_wait_ms(const struct timer_set *set);
 

@@ -129,17 +129,23 @@ void timer_stop(struct timer_set *set, struct timer *timer)
         settle(set, timer->place, last);
 }
 
-void timer_set_advance(struct timer_set *set, uint64_t now_ms)
+void timer_set_run(struct timer_set *set, uint32_t count_max)
 {
     ASSERT(!set->advancing);
-    timer_set_clock(set, now_ms);
     set->advancing = true;
-    while (set->count > 0 && set->heap[0].due_ms <= set->now_ms) {
+    for (; count_max > 0 && set->count > 0 && set->heap[0].due_ms <= set->now_ms; count_max--) {
         struct timer *timer = set->heap[0].timer;
         timer_stop(set, timer);
         timer->on_due(timer);
     }
     set->advancing = false;
+}
+
+void timer_set_advance(struct timer_set *set, uint64_t now_ms)
+{
+    timer_set_clock(set, now_ms);
+    while (timer_set_wait_ms(set) == 0)
+        timer_set_run(set, UINT32_MAX);
 }
 
 int64_t timer_set_wait_ms(const struct timer_set *set)

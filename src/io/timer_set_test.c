@@ -263,6 +263,43 @@ static void a_million_timers(void **state)
     mem_free(ticks);
 }
 
+struct crowd_timer {
+    struct timer timer;
+    uint32_t *ran;
+    uint32_t number;
+};
+
+/* Hundred by hundred, in the order in which they are due. */
+static void on_crowd_due(struct timer *timer)
+{
+    struct crowd_timer *crowd = CONTAINER_OF(timer, struct crowd_timer, timer);
+    assert_int_equal(crowd->number / 100, (*crowd->ran)++ / 100);
+}
+
+static void a_crowd_of_due_timers_is_run_in_parts(void **state)
+{
+    (void)state;
+    enum { COUNT = 1000, PART = 64 };
+    struct timer_set *set = timer_set_new(1000);
+    struct crowd_timer *timers = mem_new(COUNT * sizeof *timers);
+    uint32_t ran = 0;
+    for (uint32_t i = 0; i < COUNT; i++) {
+        timers[i] = (struct crowd_timer){.timer.on_due = on_crowd_due, .ran = &ran, .number = i};
+        timer_start(set, &timers[i].timer, i / 100);
+    }
+    timer_set_clock(set, 1009);
+    for (uint32_t part = 1; part * PART < COUNT; part++) {
+        timer_set_run(set, PART);
+        assert_int_equal(ran, part * PART);
+        assert_int_equal(timer_set_wait_ms(set), 0);
+    }
+    timer_set_run(set, PART);
+    assert_int_equal(ran, COUNT);
+    assert_int_equal(timer_set_wait_ms(set), -1);
+    mem_free(timers);
+    (void)timer_set_free(set);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -274,6 +311,7 @@ int main(void)
         cmocka_unit_test(due_timer_stopped_by_another_stays_silent),
         cmocka_unit_test(freed_set_leaves_timers_stopped),
         cmocka_unit_test(a_million_timers),
+        cmocka_unit_test(a_crowd_of_due_timers_is_run_in_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -59,6 +59,7 @@ struct job {
     struct sealed_file *file; /* result */
     struct metadb_base *bases;
     uint64_t base_count, base_room;
+    uint64_t base_done; /* of them, in force in memory */
 };
 
 /* The checkpoint being made, or the last. While a step of it is the background job, the worker has
@@ -132,9 +133,11 @@ struct local {
     struct job job;
     struct checkpoint checkpoint;
     uint64_t seal_retry_ms, fill_retry_ms;
+    struct timer release_timer;  /* the next slice of a sealed index's memory to be freed */
     uint64_t merge_failed_below; /* index files that start lower are left as they are */
     enum trim_state trim;
     uint64_t trim_position;
+    struct timer forget_timer; /* the next slice of queues that begin later now */
     struct work fill_work;
     bool filling;
     int fill_result;
@@ -194,6 +197,7 @@ uint64_t retention_log_size(const struct local *local); /* bytes of segments and
 void retention_check(struct local *local);              /* asks for a trim when one is due */
 void retention_go(struct local *local);                 /* the owner has answered */
 bool retention_continue(struct local *local);           /* starts the next step if it can */
+void retention_stop(struct local *local);               /* nothing is with a worker any more */
 
 /* --- recovery.c ----------------------------------------------------------------------------- */
 MUST_CHECK int recovery_run(struct local *local, const struct metadb_state *state,

@@ -126,6 +126,8 @@ static struct store *on_close(struct store *store)
     deferred_cancel(&local->flush);
     while (local->work_count > 0)
         mailbox_wait(local->mailbox);
+    timer_stop(loop_timers(local->loop), &local->release_timer); /* a seal may just have ended */
+    retention_stop(local);
     clog_stop(local->clog);
     local->mailbox = mailbox_free(local->mailbox);
     local->log_works = false;

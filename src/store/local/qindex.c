@@ -39,15 +39,25 @@ static void *arena_take(struct qgen *gen, uint32_t size)
     return taken;
 }
 
+static void free_chunk(struct arena_chunk **first)
+{
+    struct arena_chunk *chunk = *first;
+    *first = chunk->next;
+    mem_free(chunk);
+}
+
 static void gen_free(struct qgen *gen)
 {
-    struct arena_chunk *chunk = gen->arena;
-    while (chunk) {
-        struct arena_chunk *next = chunk->next;
-        mem_free(chunk);
-        chunk = next;
-    }
+    while (gen->arena)
+        free_chunk(&gen->arena);
     *gen = (struct qgen){0};
+}
+
+bool qindex_release(struct qindex *index, uint32_t chunk_count)
+{
+    for (; index->retired && chunk_count > 0; chunk_count--)
+        free_chunk(&index->retired);
+    return index->retired != NULL;
 }
 
 void qindex_init(struct qindex *index, uint64_t base)
@@ -60,6 +70,7 @@ void qindex_done(struct qindex *index)
 {
     gen_free(&index->active);
     gen_free(&index->frozen);
+    (void)qindex_release(index, UINT32_MAX);
     hashmap_done(&index->queues);
     struct queue_slab *slab = index->slabs;
     while (slab) {
@@ -269,5 +280,7 @@ void qindex_freeze(struct qindex *index, uint64_t end)
 void qindex_thaw(struct qindex *index)
 {
     ASSERT(index->frozen.number != 0);
-    gen_free(&index->frozen);
+    (void)qindex_release(index, UINT32_MAX); /* of the one before, long done */
+    index->retired = index->frozen.arena;
+    index->frozen = (struct qgen){0};
 }

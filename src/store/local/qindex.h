@@ -61,8 +61,9 @@ struct qindex {
     struct hashmap queues;
     struct queue *spare;
     struct queue_slab *slabs;
-    struct qgen active, frozen; /* frozen.number 0: none */
-    uint64_t floor;             /* first number of queues not seen before; 0 but for repairs */
+    struct qgen active, frozen;  /* frozen.number 0: none */
+    struct arena_chunk *retired; /* of generations that have ended, to be freed */
+    uint64_t floor;              /* first number of queues not seen before; 0 but for repairs */
 };
 
 /* base: log position from which entries will be added. */
@@ -97,6 +98,9 @@ uint32_t qindex_read(const struct qindex *index, const struct queue *queue, uint
                      struct qplace *ret_places, uint32_t count_max);
 
 /* Ends the active generation at log position `end`: it becomes the frozen one, of which there must
- * be none. Afterwards qindex_thaw frees it. */
+ * be none. Afterwards qindex_thaw ends that. */
 void qindex_freeze(struct qindex *index, uint64_t end);
 void qindex_thaw(struct qindex *index);
+/* Frees up to chunk_count MiB of what generations that have ended leave behind, so that it need not
+ * be done in one go. Returns true while there is more. */
+bool qindex_release(struct qindex *index, uint32_t chunk_count);

@@ -6,7 +6,10 @@
 
 #include <stdio.h>
 
-enum { SLACK_PARTS = 32 };
+enum {
+    SLACK_PARTS = 32,
+    QUEUES_PER_TURN = 4096,
+};
 
 uint64_t retention_log_size(const struct local *local)
 {
@@ -210,15 +213,10 @@ static void run_commit(struct work *work)
         metadb_trim(local->db, job->bases, job->base_count, job->position, forget, &job->why);
 }
 
-static void forget_in_memory(struct local *local)
+static void forget_files(struct local *local)
 {
     const struct job *job = &local->job;
     local->first_position = job->position;
-    for (uint64_t i = 0; i < job->base_count; i++) {
-        struct queue *queue = qindex_find(&local->index, job->bases[i].queue_id);
-        if (queue)
-            queue->first_seq = MAX(queue->first_seq, job->bases[i].first_seq);
-    }
     struct segment_set *segments = local->segments;
     const uint32_t gone = segments_below(segments, job->position);
     local->segments = segment_set_new(segments->items + gone, segments->count - gone);
@@ -231,6 +229,32 @@ static void forget_in_memory(struct local *local)
     metric_set(&local->metrics->store_index_files, local->files->count);
 }
 
+/* Moves where some more queues begin. They may be a million, so the loop does it in slices; the
+ * files stay until the last, because a queue not yet reached is still read from them. */
+static void forget_some(struct local *local)
+{
+    struct job *job = &local->job;
+    const uint64_t end = MIN(job->base_count, job->base_done + QUEUES_PER_TURN);
+    for (; job->base_done < end; job->base_done++) {
+        const struct metadb_base *base = &job->bases[job->base_done];
+        struct queue *queue = qindex_find(&local->index, base->queue_id);
+        if (queue)
+            queue->first_seq = MAX(queue->first_seq, base->first_seq);
+    }
+    if (job->base_done < job->base_count) {
+        timer_start(loop_timers(local->loop), &local->forget_timer, 0);
+        return;
+    }
+    forget_files(local);
+    local->job.busy = false;
+    upkeep_start_job(local, run_free, on_free_done);
+}
+
+static void on_forget_due(struct timer *timer)
+{
+    forget_some(CONTAINER_OF(timer, struct local, forget_timer));
+}
+
 static void on_commit_done(struct work *work)
 {
     struct local *local = upkeep_end_job(work);
@@ -241,12 +265,20 @@ static void on_commit_done(struct work *work)
         end_trim(local);
         return; /* the next tick tries again */
     }
-    forget_in_memory(local);
     if (local->closing) {
-        end_trim(local);
+        end_trim(local); /* the next start frees the files */
         return;
     }
-    upkeep_start_job(local, run_free, on_free_done);
+    job->busy = true; /* the bases are in it until all queues have theirs */
+    job->base_done = 0;
+    local->forget_timer.on_due = on_forget_due;
+    forget_some(local);
+}
+
+void retention_stop(struct local *local)
+{
+    timer_stop(loop_timers(local->loop), &local->forget_timer);
+    end_trim(local);
 }
 
 bool retention_continue(struct local *local)

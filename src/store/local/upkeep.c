@@ -28,6 +28,7 @@ enum {
     SEAL_STOP_FACTOR = 8,
     SEAL_AT_END = 64 * 1024, /* entries worth a file when the engine closes */
     MERGE_COUNT = 8,
+    RELEASE_CHUNKS = 4, /* of an index in memory that has been sealed, freed in one turn */
     ROLL_PARTS = 8,
 };
 
@@ -116,6 +117,13 @@ static void run_seal(struct work *work)
     local->job.err = sealed_write(local->index_fd, &local->index.frozen, &local->job.file);
 }
 
+static void on_release_due(struct timer *timer)
+{
+    struct local *local = CONTAINER_OF(timer, struct local, release_timer);
+    if (qindex_release(&local->index, RELEASE_CHUNKS))
+        timer_start(loop_timers(local->loop), timer, 0);
+}
+
 static void on_seal_done(struct work *work)
 {
     struct local *local = upkeep_end_job(work);
@@ -130,6 +138,7 @@ static void on_seal_done(struct work *work)
     local->sealed_end = file->end;
     (void)sealed_unref(file);
     qindex_thaw(&local->index);
+    timer_start(loop_timers(local->loop), &local->release_timer, 0);
     metric_add(&local->metrics->store_seals, 1);
     upkeep_on_progress(local);
 }
@@ -319,6 +328,7 @@ static void on_tick(struct timer *timer)
 void upkeep_start(struct local *local)
 {
     local->tick.on_due = on_tick;
+    local->release_timer.on_due = on_release_due;
     local->checkpoint.due_ms = loop_now_ms(local->loop) + local->config.checkpoint_ms;
     timer_start(loop_timers(local->loop), &local->tick, tick_ms(local));
     fill_pool(local);
@@ -328,6 +338,7 @@ void upkeep_stop(struct local *local)
 {
     timer_stop(loop_timers(local->loop), &local->tick);
     timer_stop(loop_timers(local->loop), &local->checkpoint.pause);
+    timer_stop(loop_timers(local->loop), &local->release_timer);
 }
 
 void upkeep_finish(struct local *local)
