@@ -12,6 +12,7 @@ import time
 
 ADDRESSES = 64  # clients come from so many addresses, or the ports of one would run out
 READ_SIZE = 1 << 18
+TURN_MAX_US = 40_000  # of processor time in one turn of the server's loop: more is a fault
 
 
 def packet(kind, body):
@@ -45,6 +46,18 @@ def publish_packet(topic, payload, qos=0, packet_id=0, retain=False):
     """PUBLISH."""
     number = struct.pack(">H", packet_id) if qos else b""
     return packet(0x30 | qos << 1 | retain, text(topic) + number + payload)
+
+
+def take_packet(data):
+    """The first whole packet: its first byte, its body, and the size of both; None: not whole."""
+    length = shift = 0
+    for at in range(1, min(len(data), 5)):
+        length |= (data[at] & 127) << shift
+        shift += 7
+        if data[at] < 128:
+            end = at + 1 + length
+            return (data[0], data[at + 1 : end], end) if len(data) >= end else None
+    return None
 
 
 class Unexpected(Exception):
@@ -96,6 +109,44 @@ class Client:
         return True
 
 
+class Peer:
+    """One connection: a client of 3.1.1 that reads packets as they come."""
+
+    def __init__(self, server, client_id, clean):
+        self.sock = socket.create_connection((server.host, server.port), timeout=30)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.buffer = b""
+        self.sock.sendall(connect_packet(client_id, clean))
+        kind, body = self.packet()
+        assert kind == 0x20 and body[1] == 0
+        self.present = body[0] == 1
+
+    def packet(self, timeout_s=30):
+        """The next packet: its first byte and its body; None when none comes in time."""
+        while True:
+            found = take_packet(self.buffer)
+            if found:
+                kind, body, size = found
+                self.buffer = self.buffer[size:]
+                return kind, body
+            if not select.select([self.sock], [], [], timeout_s)[0]:
+                return None
+            data = self.sock.recv(1 << 18)
+            assert data, "closed"
+            self.buffer += data
+
+    def subscribe(self, topic_filter):
+        """At QoS 1."""
+        self.sock.sendall(subscribe_packet([topic_filter], 1))
+        assert self.packet() == (0x90, b"\0\1\1")
+
+    def leave(self):
+        """DISCONNECT."""
+        self.sock.sendall(b"\xe0\0")
+        assert self.sock.recv(1) == b""
+        self.sock.close()
+
+
 def run(address, clients, width=256):
     """Runs all clients of an iterable, `width` at a time. Returns how many there were."""
     poll = select.epoll()
@@ -123,10 +174,15 @@ def run(address, clients, width=256):
     return number
 
 
+def session_id(number):
+    """The client ID of a session: as those of devices are, in no order."""
+    return f"device-{number * 2654435761 % 2**32:08x}"
+
+
 def sessions(count, first=0, filter_of="crowd/{}/state".format, qos=1, present=False):
     """Clients that leave a durable session with one subscription each; present: they have it."""
     for number in range(first, first + count):
         yield Client(
-            connect_packet(f"session-{number:08d}") + subscribe_packet([filter_of(number)], qos),
+            connect_packet(session_id(number)) + subscribe_packet([filter_of(number)], qos),
             bytes([0x20, 2, present, 0]) + b"\x90\x03\0\x01" + bytes([qos]),
         )

@@ -219,6 +219,7 @@ void append_publish(struct local *local, struct segment *segment, bool replaces)
     local->segments = segment_set_new(items, kept + 1);
     (void)segment_set_unref(before);
     mem_free(items);
+    retention_count(local);
     metric_set(&local->metrics->store_segments, local->segments->count);
 }
 
@@ -404,9 +405,10 @@ static void on_reopened(struct local *local, const struct clog_result *result)
 }
 
 /* Tells waiting publishers once half of the pressure is gone. */
-static void check_pressure(struct local *local)
+void append_check_pressure(struct local *local)
 {
-    if (local->pressed && local->head - local->done_end <= local->config.pressure_bytes / 2) {
+    if (local->pressed && local->head - local->done_end <= local->config.pressure_bytes / 2 &&
+        !retention_behind(local)) {
         local->pressed = false;
         if (local->watcher.on_drained)
             local->watcher.on_drained(local->watcher.data);
@@ -428,7 +430,7 @@ void append_on_result(void *data, const struct clog_result *result)
         }
     }
     tail_trim(&local->tail, local->synced_end);
-    check_pressure(local);
+    append_check_pressure(local);
     upkeep_on_progress(local);
 }
 

@@ -137,6 +137,8 @@ struct local {
     uint64_t merge_failed_below; /* index files that start lower are left as they are */
     enum trim_state trim;
     uint64_t trim_position;
+    uint64_t log_size;         /* bytes of segments and index files */
+    uint32_t segments_judged;  /* so many there were when retention last looked */
     struct timer forget_timer; /* the next slice of queues that begin later now */
     struct work fill_work;
     bool filling;
@@ -153,6 +155,8 @@ void append_flush(struct local *local);
 /* Ends what is still pending with `err`. */
 void append_fail_all(struct local *local, int err);
 bool append_allowed(const struct local *local);
+/* Tells waiting publishers to go on when they may. */
+void append_check_pressure(struct local *local);
 /* Whether the views of the log can be written; if not, why. Appends are refused meanwhile. */
 void append_set_views(struct local *local, bool work, const char *reason);
 /* Lets go of segments never published. The log thread has ended. */
@@ -193,11 +197,13 @@ void checkpoint_step(struct local *local);
 MUST_CHECK int checkpoint_finish(struct local *local, struct errmsg *reterr);
 
 /* --- retention.c ---------------------------------------------------------------------------- */
-uint64_t retention_log_size(const struct local *local); /* bytes of segments and index files */
-void retention_check(struct local *local);              /* asks for a trim when one is due */
-void retention_go(struct local *local);                 /* the owner has answered */
-bool retention_continue(struct local *local);           /* starts the next step if it can */
-void retention_stop(struct local *local);               /* nothing is with a worker any more */
+void retention_count(struct local *local); /* segments or index files have changed */
+/* The disk is as full as it may be, and what is to be given up is not free yet: publishers wait. */
+bool retention_behind(const struct local *local);
+void retention_check(struct local *local);    /* asks for a trim when one is due */
+void retention_go(struct local *local);       /* the owner has answered */
+bool retention_continue(struct local *local); /* starts the next step if it can */
+void retention_stop(struct local *local);     /* nothing is with a worker any more */
 
 /* --- recovery.c ----------------------------------------------------------------------------- */
 MUST_CHECK int recovery_run(struct local *local, const struct metadb_state *state,

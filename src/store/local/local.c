@@ -65,7 +65,8 @@ static void on_trim_go(struct store *store)
 static bool on_pressure(struct store *store)
 {
     struct local *local = of_store(store);
-    const bool high = local->head - local->done_end > local->config.pressure_bytes;
+    const bool high =
+        local->head - local->done_end > local->config.pressure_bytes || retention_behind(local);
     local->pressed |= high;
     return high;
 }
@@ -348,6 +349,7 @@ int local_open(const struct local_config *config, struct loop *loop, struct work
     }
     local->config.dir = NULL; /* borrowed for the open */
     local->log_works = local->views_work = local->told_writable = true;
+    retention_count(local);
     metric_set(&metrics->store_writable, 1);
     metric_set(&metrics->store_segments, local->segments->count);
     metric_set(&metrics->store_index_files, local->files->count);

@@ -8,17 +8,26 @@
 
 enum {
     SLACK_PARTS = 32,
+    HEAD_SEGMENTS = 3, /* left free for what arrives while old ones are being given up */
     QUEUES_PER_TURN = 4096,
 };
 
-uint64_t retention_log_size(const struct local *local)
+void retention_count(struct local *local)
 {
     uint64_t size = 0;
     for (uint32_t i = 0; i < local->segments->count; i++)
         size += local->segments->items[i]->size;
     for (uint32_t i = 0; i < local->files->count; i++)
         size += local->files->items[i]->size;
-    return size;
+    local->log_size = size;
+}
+
+bool retention_behind(const struct local *local)
+{
+    /* For what has been taken in already, copies, and index files being written. */
+    const uint64_t reserve = 2 * local->config.segment_size;
+    return local->trim != TRIM_IDLE && append_allowed(local) &&
+           local->log_size + reserve >= local->config.retention_bytes;
 }
 
 /* Everything below this position is too old or too much. Once it is too much, some more than needed
@@ -26,8 +35,9 @@ uint64_t retention_log_size(const struct local *local)
 static uint64_t wanted_position(const struct local *local)
 {
     const struct segment_set *set = local->segments;
-    uint64_t size =
-        retention_log_size(local) + local->config.pool_segments * local->config.segment_size;
+    const uint64_t spare = local->config.pool_segments + (uint64_t)HEAD_SEGMENTS;
+    uint64_t size = local->log_size +
+                    MIN(spare * local->config.segment_size, local->config.retention_bytes / 2);
     const uint64_t now_ms = loop_wall_ms(local->loop);
     uint64_t bytes_max = local->config.retention_bytes;
     if (size > bytes_max)
@@ -46,6 +56,7 @@ static uint64_t wanted_position(const struct local *local)
 
 void retention_check(struct local *local)
 {
+    local->segments_judged = local->segments->count;
     if (local->trim != TRIM_IDLE)
         return;
     const uint64_t position = wanted_position(local);
@@ -189,6 +200,7 @@ static void on_free_done(struct work *work)
     end_trim(local);
     local->trim = TRIM_IDLE;
     retention_check(local);
+    append_check_pressure(local);
     upkeep_on_progress(local);
 }
 
@@ -225,6 +237,7 @@ static void forget_files(struct local *local)
     const uint32_t files_gone = files_below(files, job->position);
     local->files = sealed_set_new(files->items + files_gone, files->count - files_gone);
     (void)sealed_set_unref(files);
+    retention_count(local);
     metric_set(&local->metrics->store_segments, local->segments->count);
     metric_set(&local->metrics->store_index_files, local->files->count);
 }

@@ -108,6 +108,7 @@ static void set_files(struct local *local, uint32_t at, uint32_t replaced, struc
     local->files = sealed_set_new(items, count);
     (void)sealed_set_unref(before);
     mem_free(items);
+    retention_count(local);
     metric_set(&local->metrics->store_index_files, count);
 }
 
@@ -229,7 +230,11 @@ static void start_merge(struct local *local, uint32_t at)
 
 void upkeep_on_progress(struct local *local)
 {
-    if (local->closing || local->job.busy)
+    if (local->closing)
+        return;
+    if (local->segments->count != local->segments_judged)
+        retention_check(local);
+    if (local->job.busy)
         return;
     upkeep_judge_views(local);
     const bool checkpoint = checkpoint_due(local);
@@ -270,9 +275,10 @@ static void fill_pool(struct local *local)
     metric_set(&local->metrics->store_segments_pool, count);
     const uint64_t size = local->config.segment_size;
     const uint64_t room = local->config.retention_bytes;
-    const bool fits = retention_log_size(local) + (count + 1) * size <= room;
+    const bool fits = local->log_size + (count + 1) * size <= room;
+    const bool needed = count == 0 && local->trim == TRIM_IDLE; /* else old ones come free soon */
     if (local->filling || local->closing || count >= local->config.pool_segments ||
-        (!fits && count > 0) || loop_now_ms(local->loop) < local->fill_retry_ms)
+        (!fits && !needed) || loop_now_ms(local->loop) < local->fill_retry_ms)
         return;
     local->filling = true;
     submit(local, &local->fill_work, run_fill, on_fill_done);
