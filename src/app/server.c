@@ -190,6 +190,7 @@ int server_new(const struct config *config, const struct config_source *source,
     server->log = log_new(STDERR_FILENO, (enum log_format)config->log_format,
                           (enum log_level)config->log_level, LOG_LINES_MAX);
     server->metrics = metrics_new();
+    mem_tune();
     limits_raise(server);
     const int err = start(server, reterr);
     if (err < 0) {

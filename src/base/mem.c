@@ -3,8 +3,13 @@
  */
 #include "base/mem.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Smaller blocks, the log's and connections' among them, are reused without asking the kernel. */
+#define LARGE_MIN (1 << 20)
+#define SPARE_MAX (16 << 20)
 
 static _Thread_local uint64_t mem_fail_countdown;
 
@@ -17,6 +22,12 @@ static bool fails_now(void)
 static size_t never_zero(size_t size)
 {
     return size ? size : 1;
+}
+
+void mem_tune(void)
+{
+    (void)mallopt(M_MMAP_THRESHOLD, LARGE_MIN);
+    (void)mallopt(M_TRIM_THRESHOLD, SPARE_MAX);
 }
 
 void mem_fail_at(uint64_t n)
