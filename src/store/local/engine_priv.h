@@ -137,6 +137,7 @@ struct local {
     uint64_t merge_failed_below; /* index files that start lower are left as they are */
     enum trim_state trim;
     uint64_t trim_position;
+    uint64_t trim_since_ms;
     uint64_t log_size;         /* bytes of segments and index files */
     uint32_t segments_judged;  /* so many there were when retention last looked */
     struct timer forget_timer; /* the next slice of queues that begin later now */

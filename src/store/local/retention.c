@@ -8,7 +8,8 @@
 
 enum {
     SLACK_PARTS = 32,
-    HEAD_SEGMENTS = 3, /* left free for what arrives while old ones are being given up */
+    BEHIND_MS_MAX = 30 * 1000, /* a trim that takes longer does not get on: publishers may */
+    HEAD_SEGMENTS = 3,         /* left free for what arrives while old ones are being given up */
     QUEUES_PER_TURN = 4096,
 };
 
@@ -26,7 +27,9 @@ bool retention_behind(const struct local *local)
 {
     /* For what has been taken in already, copies, and index files being written. */
     const uint64_t reserve = 2 * local->config.segment_size;
+    const uint64_t now_ms = loop_now_ms(local->loop);
     return local->trim != TRIM_IDLE && append_allowed(local) &&
+           now_ms - local->trim_since_ms < BEHIND_MS_MAX &&
            local->log_size + reserve >= local->config.retention_bytes;
 }
 
@@ -63,6 +66,7 @@ void retention_check(struct local *local)
     if (position <= local->first_position)
         return;
     local->trim_position = position;
+    local->trim_since_ms = loop_now_ms(local->loop);
     local->trim = TRIM_ASKED;
     if (local->watcher.on_trim)
         local->watcher.on_trim(local->watcher.data, position);

@@ -327,6 +327,7 @@ static void on_tick(struct timer *timer)
     timer_start(loop_timers(local->loop), timer, tick_ms(local));
     roll_segment(local);
     retention_check(local);
+    append_check_pressure(local);
     fill_pool(local);
     upkeep_on_progress(local);
 }

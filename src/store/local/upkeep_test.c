@@ -299,6 +299,96 @@ static void nothing_is_freed_before_the_owner_agrees(void **state)
     fixture_close(fixture); /* the store asks its owner once more if it likes */
 }
 
+enum { QUEUES = 12000, QUEUES_IN_RECORD = 4000, QUEUE_FIRST = 100 };
+
+static void check_all_gone(struct fixture *fixture)
+{
+    for (uint32_t id = QUEUE_FIRST; id < QUEUE_FIRST + QUEUES; id++) {
+        uint64_t first = 0, next = 0;
+        store_queue_bounds(fixture->store, id, &first, &next);
+        assert_int_equal(first, 1);
+        assert_int_equal(next, 1);
+    }
+}
+
+/* More queues than are dealt with in one turn: all of them begin behind the trim, and go on. */
+static void a_trim_moves_where_all_queues_begin(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->config.retention_bytes = 4 * 1024 * 1024;
+    fixture->config.checkpoint_ms = 20;
+    fixture_open(fixture);
+    const struct message message = {.topic = slice_str("t"), .topic_id = 1};
+    uint32_t ids[QUEUES_IN_RECORD];
+    for (uint32_t from = 0; from < QUEUES; from += QUEUES_IN_RECORD) {
+        for (uint32_t i = 0; i < QUEUES_IN_RECORD; i++)
+            ids[i] = QUEUE_FIRST + from + i;
+        struct fixture_append append = {0};
+        assert_int_equal(fixture_submit(fixture, &append, &message, ids, QUEUES_IN_RECORD), 0);
+        fixture_wait(fixture, &append.done);
+        assert_int_equal(append.err, 0);
+    }
+    append_big(fixture, 0, 60);
+    wait_trimmed(fixture, 4096);
+    check_all_gone(fixture);
+    struct fixture_append append = {0};
+    assert_int_equal(fixture_submit(fixture, &append, &message, ids, QUEUES_IN_RECORD), 0);
+    fixture_wait(fixture, &append.done);
+    assert_int_equal(append.seqs[0], 1);
+    fixture_crash(fixture);
+    fixture->config.retention_bytes = 1024 * 1024 * 1024;
+    fixture_open(fixture);
+    for (uint32_t i = 0; i < QUEUES_IN_RECORD; i++) {
+        uint64_t first = 0, next = 0;
+        store_queue_bounds(fixture->store, ids[i], &first, &next);
+        assert_int_equal(first, 1);
+        assert_int_equal(next, 2);
+    }
+}
+
+struct waiting_owner {
+    uint64_t position; /* told by on_trim */
+    uint32_t drained_count;
+};
+
+static void note_trim(void *data, uint64_t position)
+{
+    ((struct waiting_owner *)data)->position = position;
+}
+
+static void note_drained(void *data)
+{
+    ((struct waiting_owner *)data)->drained_count++;
+}
+
+/* The owner takes its time over what must live on: publishers are told to wait before the log is
+ * larger than it may be, and to go on when old segments are free. */
+static void publishers_wait_for_a_slow_trim(void **state)
+{
+    struct fixture *fixture = *state;
+    const uint64_t bytes_max = 8 * 1024 * 1024;
+    fixture->config.retention_bytes = bytes_max;
+    fixture->config.checkpoint_ms = 20;
+    fixture_open(fixture);
+    struct waiting_owner owner = {0};
+    const struct store_watcher watcher = {
+        .on_trim = note_trim, .on_drained = note_drained, .data = &owner};
+    fixture->store->ops->watch(fixture->store, &watcher);
+    uint64_t count = 0;
+    for (; count < 200 && !store_pressure(fixture->store); count++)
+        append_big(fixture, count, 1);
+    assert_true(count > 40 && count < 200);
+    assert_true(owner.position > 0);
+    assert_true(fixture_stats(fixture).disk_bytes <= bytes_max);
+    assert_int_equal(owner.drained_count, 0);
+    store_trim_go(fixture->store);
+    fixture_until(fixture, owner.drained_count > 0);
+    assert_false(store_pressure(fixture->store));
+    assert_true(fixture_stats(fixture).first_position >= owner.position);
+    append_big(fixture, count, 5);
+    check_big(fixture, 0);
+}
+
 /* A crash between giving segments up and freeing them: the next start frees them. */
 static void a_trim_cut_short_is_finished(void **state)
 {
@@ -498,6 +588,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(retention_frees_the_oldest, set_up, tear_down),
         cmocka_unit_test_setup_teardown(nothing_is_freed_before_the_owner_agrees, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(a_trim_moves_where_all_queues_begin, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(publishers_wait_for_a_slow_trim, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_trim_cut_short_is_finished, set_up, tear_down),
         cmocka_unit_test_setup_teardown(segments_given_up_may_have_gaps, set_up, tear_down),
         cmocka_unit_test_setup_teardown(room_of_ended_segments_is_given_back_again, set_up,
