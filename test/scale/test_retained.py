@@ -100,7 +100,7 @@ def test_all_retained_messages_are_streamed(make_server, scale):
     when nothing of them is in memory, and when the client reads slowly."""
     count = scale(20_000, 1_000_000)
     server = make_server(**{"store.segment_size": "16MiB", "store.tail_bytes": "1MiB",
-                            "store.checkpoint_interval": "1s"})
+                            "store.checkpoint_interval": "1s", "memory.limit": "4GiB"})
     fill(server, count)
     assert server.metrics()["tidemq_retained"] == count
     pair = Pair(server)
