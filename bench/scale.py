@@ -32,6 +32,7 @@ import crowd  # noqa: E402
 from tidemq import Server  # noqa: E402
 
 MIB = 1 << 20
+PATIENCE_S = 900
 WINDOW = 500
 PROBE_PAUSE_S = 0.002
 BASELINE_S = 10
@@ -119,8 +120,10 @@ class Probe:
 def start(folder, **config):
     """A new server with the defaults of a real one, in a folder of its own."""
     defaults = {"store.segment_size": "256MiB", "store.pool_segments": 2, "sys.interval": "10s",
-                "memory.limit": "8GiB"}
-    return Server(folder, {**defaults, **config}).start()
+                "memory.limit": "8GiB", "shutdown.timeout": "15m"}
+    server = Server(folder, {**defaults, **config})
+    server.patience_s = PATIENCE_S
+    return server.start()
 
 
 def table(title, head, rows):

@@ -111,6 +111,8 @@ class StartFailed(Exception):
 class Server:
     """One server and its data. The keys of the configuration are given as they are written."""
 
+    patience_s = START_TIMEOUT_S  # for a start, and for a stop
+
     def __init__(self, folder, config=None, *, config_file=None, env=None, binary=BINARY):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -149,7 +151,7 @@ class Server:
                 cwd=self.folder, env=env,
             )
         try:
-            ready = manager.wait("READY=1", self.process)
+            ready = manager.wait("READY=1", self.process, self.patience_s)
         except AssertionError:
             self.kill()
             raise
@@ -198,12 +200,12 @@ class Server:
         """Sends a signal."""
         self.process.send_signal(number)
 
-    def stop(self, timeout_s=STOP_TIMEOUT_S):
+    def stop(self, timeout_s=None):
         """SIGTERM; waits for an orderly end. Returns the exit code."""
         if self.process is None:
             return 0
         self.process.send_signal(signal.SIGTERM)
-        code = self._wait(timeout_s)
+        code = self._wait(timeout_s or self.patience_s)
         assert code == 0, f"exit code {code} after SIGTERM: {self.log[-2000:]}"
         return code
 

@@ -32,7 +32,9 @@ def fixture_make_server(tmp_path):
     servers = []
 
     def make(**config):
-        server = Server(tmp_path / f"server{next(_counter)}", config)
+        server = Server(tmp_path / f"server{next(_counter)}",
+                        {"shutdown.timeout": "10m", **config})
+        server.patience_s = 600
         servers.append(server)
         return server.start()
 

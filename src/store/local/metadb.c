@@ -32,6 +32,7 @@ struct metadb {
     struct metarow_state state; /* as committed */
     struct metadb_lost *lost;
     uint32_t lost_count;
+    uintptr_t lowest; /* address of what was seen in LMDB's map, UINTPTR_MAX: nothing yet */
 };
 
 /* LMDB's codes as ours. */
@@ -49,6 +50,24 @@ static int report(int code, const char *what, struct errmsg *reterr)
     if (code)
         errmsg_wrap(reterr, "could not %s the metadata: %s", what, mdb_strerror(code));
     return convert(code);
+}
+
+/* --- pages of the map ----------------------------------------------------------------------- */
+
+static void note_page(struct metadb *db, MDB_val seen)
+{
+    db->lowest = MIN(db->lowest, (uintptr_t)seen.mv_data);
+}
+
+/* Lets go of LMDB's map from the lowest address seen on. Its pages stay in the kernel's cache; read
+ * once at the start, or touched by one checkpoint, they should not count as the server's memory for
+ * ever. What lies behind the file's end is mapped too, and empty. */
+static void forget_pages(struct metadb *db)
+{
+    if (db->lowest == UINTPTR_MAX)
+        return;
+    const uintptr_t begin = db->lowest & ~((uintptr_t)sysconf(_SC_PAGESIZE) - 1);
+    (void)madvise((void *)begin, metadb_size(db), MADV_DONTNEED);
 }
 
 /* --- keys ---------------------------------------------------------------------------------- */
@@ -114,18 +133,8 @@ struct scan {
     void *data;
     struct stored_row *group; /* rows with long keys that share their first bytes */
     size_t group_count, group_room;
-    uintptr_t lowest, highest; /* addresses of rows seen, in LMDB's map */
+    struct metadb *db;
 };
-
-/* Lets go of the part of LMDB's map that was read. It stays in the kernel's cache; read once, it
- * should not count as the server's memory for ever. */
-static void forget_pages(const struct scan *scan)
-{
-    const uintptr_t page_mask = (uintptr_t)sysconf(_SC_PAGESIZE) - 1;
-    const uintptr_t begin = scan->lowest & ~page_mask;
-    if (scan->highest > begin)
-        (void)madvise((void *)begin, scan->highest - begin, MADV_DONTNEED);
-}
 
 static bool starts_with(struct slice key, struct slice prefix)
 {
@@ -173,8 +182,7 @@ static int add_to_group(struct scan *scan, const struct stored_row *row)
 static int scan_row(struct scan *scan, MDB_val key, MDB_val value)
 {
     struct stored_row row;
-    scan->lowest = MIN(scan->lowest, (uintptr_t)key.mv_data);
-    scan->highest = MAX(scan->highest, (uintptr_t)key.mv_data);
+    note_page(scan->db, key);
     if (!parse_row(key, value, &row))
         return ERR_CORRUPT;
     if (key.mv_size > METADB_KEY_MAX)
@@ -204,7 +212,7 @@ static int scan_rows(struct scan *scan, MDB_cursor *cursor)
 static int on_scan(struct meta *meta, struct slice prefix, meta_scan_fn *each, void *data)
 {
     struct metadb *db = CONTAINER_OF(meta, struct metadb, meta);
-    struct scan scan = {.prefix = prefix, .each = each, .data = data, .lowest = UINTPTR_MAX};
+    struct scan scan = {.prefix = prefix, .each = each, .data = data, .db = db};
     MDB_txn *txn = NULL;
     MDB_cursor *cursor = NULL;
     int code = mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn);
@@ -216,7 +224,7 @@ static int on_scan(struct meta *meta, struct slice prefix, meta_scan_fn *each, v
         mdb_cursor_close(cursor);
     mdb_txn_abort(txn);
     mem_free(scan.group);
-    forget_pages(&scan);
+    forget_pages(db);
     return result;
 }
 
@@ -344,6 +352,25 @@ static int begin(struct metadb *db, struct change *ret_change)
     return mdb_txn_begin(db->env, NULL, 0, &ret_change->txn);
 }
 
+/* A new database has been written to and not read: finds out where its map is. */
+static void look_at_ends(struct metadb *db)
+{
+    static const MDB_cursor_op ends[] = {MDB_FIRST, MDB_LAST};
+    MDB_txn *txn = NULL;
+    MDB_cursor *cursor = NULL;
+    if (mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn))
+        return;
+    if (mdb_cursor_open(txn, db->rows, &cursor) == 0) {
+        for (size_t i = 0; i < ARRAY_COUNT(ends); i++) {
+            MDB_val key, value;
+            if (mdb_cursor_get(cursor, &key, &value, ends[i]) == 0)
+                note_page(db, key);
+        }
+        mdb_cursor_close(cursor);
+    }
+    mdb_txn_abort(txn);
+}
+
 /* Ends a write transaction: with the state when all went well, else without a trace. */
 static int finish(struct change *change, int code, struct errmsg *reterr)
 {
@@ -356,6 +383,8 @@ static int finish(struct change *change, int code, struct errmsg *reterr)
         code = mdb_txn_commit(change->txn);
     if (code == 0)
         db->state = change->state;
+    look_at_ends(db);
+    forget_pages(db);
     return report(code, "write", reterr);
 }
 
@@ -660,6 +689,7 @@ int metadb_open(const char *path, struct metadb **ret_db, struct metadb_state *r
         return err;
     struct metadb *db = mem_new(sizeof *db);
     db->meta.ops = &meta_ops;
+    db->lowest = UINTPTR_MAX;
     int code = mdb_env_create(&db->env);
     if (code == 0)
         code = mdb_env_set_maxdbs(db->env, 4);
