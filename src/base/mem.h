@@ -29,8 +29,8 @@ char *mem_strdup(const char *text);
 /* Frees what any of the above returned; NULL is fine. */
 void mem_free(void *ptr);
 
-/* Has large blocks come from the kernel one by one, so that a table of many MiB need not be zeroed in
- * one go, and have them go back at once. To be called once, before threads are started. */
+/* Has large blocks come from the kernel one by one, so that a table of many MiB need not be zeroed
+ * in one go, and have them go back at once. To be called once, before threads are started. */
 void mem_tune(void);
 
 /* Makes the nth mem_try_* call from now fail, once (n from 1; 0 = never). Tests only; this thread.
