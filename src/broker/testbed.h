@@ -312,23 +312,34 @@ static const struct store_ops gone_ops = {
     .queue_bounds = gone_bounds,
 };
 
-/* kill -9 and a new start. lazy_survives: what was written but never synced is still there. The
- * requests that were under way are lost with the process, so their memory stays behind. */
-static inline void bed_crash(struct bed *bed, bool lazy_survives)
+/* kill -9 and a new start, for connections that know already. lazy_survives: what was written but
+ * never synced is still there. The requests that were under way are lost with the process, so their
+ * memory stays behind. */
+static inline void bed_kill(struct bed *bed, bool lazy_survives)
 {
     static struct store gone = {.ops = &gone_ops};
     list_each (it, &bed->broker->session_list) {
         struct session *session = CONTAINER_OF(it, struct session, node);
-        if (session->link) {
-            client_of(session->link)->dead = true;
-            client_of(session->link)->open = false;
+        if (session->link)
             session->link->session = NULL;
-        }
     }
     mem_store_crash(&bed->store, &bed->meta, lazy_survives);
     bed->broker->deps.store = &gone;
     bed_stop(bed);
     bed_start(bed);
+}
+
+/* The same with struct client at the other ends. */
+static inline void bed_crash(struct bed *bed, bool lazy_survives)
+{
+    list_each (it, &bed->broker->session_list) {
+        struct session *session = CONTAINER_OF(it, struct session, node);
+        if (session->link) {
+            client_of(session->link)->dead = true;
+            client_of(session->link)->open = false;
+        }
+    }
+    bed_kill(bed, lazy_survives);
 }
 
 /* --- what clients do ---------------------------------------------------------------------------

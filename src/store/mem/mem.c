@@ -72,7 +72,7 @@ struct mem {
     struct mem_deque log; /* records with a message, by position */
     struct mem_index index;
     struct mem_rows *rows;
-    uint32_t fail_countdown;
+    uint32_t fail_countdown, failed;
     int fail_err;
     bool slow_reads, writable, pressed, closing;
     bool trim_asked;
@@ -195,7 +195,9 @@ static void add_pending(struct mem *mem, struct request *request)
 
 static bool fails_now(struct mem *mem)
 {
-    return mem->fail_countdown > 0 && --mem->fail_countdown == 0;
+    const bool fails = mem->fail_countdown > 0 && --mem->fail_countdown == 0;
+    mem->failed += fails;
+    return fails;
 }
 
 static void check_ids(const struct store_append *req)
@@ -690,6 +692,11 @@ void mem_store_fail_append(struct store *store, uint32_t n, int err)
     ASSERT(err < 0 || n == 0);
     mem_of(store)->fail_countdown = n;
     mem_of(store)->fail_err = err;
+}
+
+uint32_t mem_store_failed(const struct store *store)
+{
+    return mem_of(store)->failed;
 }
 
 void mem_store_slow_reads(struct store *store, bool slow)

@@ -22,6 +22,8 @@ uint32_t mem_store_step(struct store *store, uint32_t n);
 uint32_t mem_store_pending(const struct store *store);
 /* Makes the nth append from now fail with `err` (n from 1; 0 = none). */
 void mem_store_fail_append(struct store *store, uint32_t n, int err);
+/* Appends that were made to fail so far. */
+uint32_t mem_store_failed(const struct store *store);
 /* Makes every read complete later instead of at once (true), or at once where possible. */
 void mem_store_slow_reads(struct store *store, bool slow);
 /* Drops what is not acknowledged and everything pending, as kill -9 would, and gives the durable
