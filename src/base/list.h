@@ -44,6 +44,16 @@ static inline void list_remove(struct list *node)
     list_init(node);
 }
 
+/* Moves all elements of `from` to the end of `to`. */
+static inline void list_take(struct list *from, struct list *to)
+{
+    while (!list_empty(from)) {
+        struct list *node = from->next;
+        list_remove(node);
+        list_push_back(to, node);
+    }
+}
+
 /* First element as its struct, or NULL when empty. */
 #define LIST_FIRST(head, type, member)                                                             \
     (list_empty(head) ? NULL : CONTAINER_OF((head)->next, type, member))

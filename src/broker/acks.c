@@ -7,19 +7,13 @@
 /* A client's packet ID whose release is on its way to the log. */
 struct release {
     uint64_t number;
-    uint32_t connection; /* that gets PUBCOMP: the one that sent PUBREL last */
+    uint32_t connection; /* that sent PUBREL and gets PUBCOMP */
     uint16_t packet_id;
 };
 
 static void *release_mark(struct release *release)
 {
     return (void *)((uintptr_t)release | INBOUND_RELEASING);
-}
-
-static struct release *release_of(const void *held)
-{
-    ASSERT(inbound_is_releasing(held));
-    return (struct release *)((uintptr_t)held & ~INBOUND_RELEASING);
 }
 
 /* Whatever the reason: a refused message is not sent again either.
@@ -54,13 +48,7 @@ static void on_pubrec(struct session *session, uint16_t packet_id, uint8_t reaso
         session_pump(session);
         return;
     }
-    if (session->durable) {
-        inflight->state = INFLIGHT_RELEASING;
-        inflight_write(inflight);
-        return;
-    }
-    inflight->state = INFLIGHT_RELEASED;
-    link->ops->ack(link, PACKET_PUBREL, packet_id, REASON_SUCCESS, NULL);
+    inflight_release(inflight);
 }
 
 static void on_pubcomp(struct session *session, uint16_t packet_id)
@@ -106,8 +94,6 @@ static void on_pubrel(struct session *session, uint16_t packet_id)
         link->ops->ack(link, PACKET_PUBCOMP, packet_id, REASON_PACKET_ID_NOT_FOUND, NULL);
         return;
     }
-    if (inbound_is_releasing(held))
-        release_of(held)->connection = session->connection;
     if (held != INBOUND_RECEIVED)
         return;
     if (!session->durable) {

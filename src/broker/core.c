@@ -185,6 +185,7 @@ static void on_writable(void *data, bool writable, const char *reason)
     if (writable) {
         log_write(broker->deps.log, LOG_INFO, "store", "the log takes writes again");
         progress_flush(broker); /* before anything is acknowledged that relies on lost rows */
+        wills_retry(broker);
     } else {
         log_write(broker->deps.log, LOG_ERROR, "store", "the log takes no writes: %s", reason);
     }
@@ -213,6 +214,8 @@ static void broker_init_tables(struct broker *broker)
     list_init(&broker->spare_inflights);
     list_init(&broker->dropped_queues);
     list_init(&broker->retained_waiting);
+    list_init(&broker->removed);
+    wills_init(broker);
     broker->trie = trie_new(65536);
     broker->retained = retained_new();
     broker->queue_ids = mem_new(FILTER_MATCH_MAX * sizeof *broker->queue_ids);
@@ -258,9 +261,13 @@ void broker_drain(struct broker *broker, void (*idle)(void *data), void *data)
     broker->pending++; /* held until all links are closed */
     list_each_safe (it, &broker->session_list) {
         struct session *session = CONTAINER_OF(it, struct session, node);
+        if (session->durable && !list_empty(&session->retained_jobs))
+            retained_jobs_put(session);
+        core_write_lazy(broker);
         if (session->link)
             session_kick(session, REASON_SHUTTING_DOWN, NULL);
     }
+    wills_retry(broker);
     progress_flush(broker);
     core_ended(broker);
 }
@@ -280,6 +287,8 @@ struct broker *broker_free(struct broker *broker)
     progress_free_dropped(&broker->dropped_queues);
     publish_free_all(broker);
     timer_stop(broker->deps.timers, &broker->progress_timer);
+    wills_done(broker);
+    sessions_forget_removed(broker);
     broker->sys = sys_free(broker->sys);
     broker->trim = trim_free(broker, broker->trim);
     hashmap_done(&broker->topics_by_name);

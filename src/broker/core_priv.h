@@ -153,6 +153,17 @@ struct will {
     bool retain;
 };
 
+/* A will whose time has come, until it is stored. */
+struct will_job {
+    struct list node; /* broker->wills_due, while it waits to be tried again */
+    struct will *will;
+    struct slice client_id; /* owned */
+    uint64_t number;        /* of its session */
+    struct txn rows;        /* of a session that has ended: the removal of its rows */
+    bool delivered;         /* QoS 0, which is not sent again */
+    bool storing;           /* a write is under way */
+};
+
 /* Retained messages being sent to one new subscription. */
 struct retained_job {
     struct list node;
@@ -165,6 +176,7 @@ struct retained_job {
     uint16_t held_by; /* packet ID of the SUBSCRIBE whose SUBACK must go first, or 0 */
     bool blocked;     /* the read just made could not be sent */
     bool stepping;    /* the read is being made */
+    bool sending;     /* `next` is being sent, and done with what is written now */
 };
 
 struct session {
@@ -236,6 +248,9 @@ struct broker {
     struct timer progress_timer; /* writes dirty cursors */
     struct list finished;        /* struct inflight whose rows go with the next progress record */
     struct list dropped_queues;  /* struct dropped_queue */
+    struct list wills_due;       /* struct will_job: wills whose write has failed */
+    struct timer wills_timer;    /* tries them again */
+    struct list removed;         /* struct removed: ended sessions whose row may still be there */
 
     uint64_t next_number, number_limit; /* of sessions and groups */
     uint32_t next_queue_id, queue_id_limit;
@@ -385,6 +400,10 @@ void progress_rewrite(struct broker *broker, struct session *session);
  * brings back must find its queue as it was. */
 void progress_drop_queue(struct broker *broker, uint32_t queue_id);
 void progress_free_dropped(struct list *dropped);
+/* Ended sessions whose rows were not removed: tries again. Returns false when that is not possible.
+ */
+bool sessions_remove_again(struct broker *broker);
+void sessions_forget_removed(struct broker *broker);
 void progress_flush(struct broker *broker);
 
 /* --- inflight.c --------------------------------------------------------------------------------
@@ -399,6 +418,8 @@ void inflight_undo(struct inflight *inflight);
 void inflight_dispose(struct broker *broker, struct inflight *inflight);
 /* QoS 2: writes its row with its state; then `unsent` or PUBREL. */
 void inflight_write(struct inflight *inflight);
+/* The client has it, or the message is gone: PUBREL, once that is durable. */
+void inflight_release(struct inflight *inflight);
 void inflight_free_finished(struct broker *broker);
 /* Zeroed. It is freed by inflight_free, which keeps some for the next. */
 struct inflight *inflight_alloc(struct broker *broker);
@@ -462,6 +483,8 @@ enum deliver_result deliver_again(struct inflight *inflight, const struct store_
 bool message_gone(const struct broker *broker, const struct message *message);
 /* The session may take one more QoS 1 or 2 message now. */
 bool session_ready(const struct session *session);
+/* A subscription that was ended still has messages from before to be sent. */
+bool session_drains(const struct session *session);
 
 /* --- pump.c -------------------------------------------------------------------------------------
  */
@@ -484,6 +507,7 @@ struct publish_request {
     uint8_t qos;
     bool retain;
     uint64_t publisher;
+    struct will_job *will; /* whose will it is: told the outcome of the write; else NULL */
 };
 
 /* Routes and stores one message; broker->txn may hold operations that go with it. Refusals are
@@ -502,6 +526,13 @@ void retained_job_start(struct sub *sub, uint64_t retained_from, uint16_t held_b
 void retained_jobs_pause(struct session *session); /* until the next connection */
 void retained_jobs_cancel(struct session *session, const struct sub *sub); /* sub NULL: all */
 void retained_jobs_release(struct session *session, uint16_t packet_id);
+/* As the row of a subscription says: its retained messages are still to be sent, those behind the
+ * topic `after`. Goes on with the next connection. */
+void retained_job_recover(struct sub *sub, struct slice after);
+/* How far the subscription has got: what its row says. Empty when there is nothing to be sent. */
+struct slice retained_job_after(const struct sub *sub);
+/* Adds to broker->txn how far all of the session's jobs have got, with what they have in flight. */
+void retained_jobs_put(struct session *session);
 void retained_jobs_pump(struct session *session);
 /* A publish with RETAIN goes to the store: adds its row to broker->txn. Returns NULL when out of
  * memory. */
@@ -518,10 +549,21 @@ void retained_drop(struct broker *broker, struct slice topic);
  */
 struct will *will_new(const struct packet_connect *packet); /* NULL when it has none */
 struct will *will_free(struct will *will);
-/* Now; clears it. When the store takes no writes it is tried again, unless the session is ending.
- */
-void will_publish(struct session *session, bool ending);
-void will_due(struct session *session, uint64_t delay_min_ms); /* after its delay */
+/* Now; clears it. When the store takes no writes, or the write fails, it is tried again. */
+void will_publish(struct session *session);
+/* The connection is gone: after its delay. Returns true when that was now. */
+bool will_due(struct session *session);
+/* Takes the session's will. */
+struct will_job *will_job_new(struct session *session);
+/* Publishes it with what broker->txn holds: the removal of the session's rows. */
+void will_publish_ended(struct broker *broker, struct will_job *job);
+/* The outcome of its write. */
+void will_stored(struct broker *broker, struct will_job *job, int err);
+struct will_job *will_job_free(struct will_job *job);
+/* Tries those again that could not be written. */
+void wills_retry(struct broker *broker);
+void wills_init(struct broker *broker);
+void wills_done(struct broker *broker);
 
 /* --- sessions.c ---------------------------------------------------------------------------------
  */
@@ -537,6 +579,9 @@ void session_free(struct session *session); /* memory only */
  * (which must be empty), frees it. The caller submits the transaction when it has something in it.
  */
 void session_discard(struct session *session);
+/* The same, and writes. Should that fail it is done again, or the session would be back after the
+ * next start. */
+void session_remove(struct session *session, uint8_t level);
 /* Writes its row; when the store takes none, the old one stands. */
 void session_write(struct session *session, uint8_t level);
 /* The link is gone: subs detach, timers start. */

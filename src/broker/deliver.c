@@ -1,10 +1,10 @@
 /* Delivery: one message to one session.
  *
  * A message that matches several subscriptions of a session is delivered once: through the
- * subscription with the lowest queue number among those whose queues the record names and which had
- * begun before it; with the highest QoS and the subscription identifiers of all of them. The others
- * skip it when they come to it. The filters matching a topic are always the same, so the choice is
- * the same for each message of a topic and its order is kept. [MQTT3-3.3.5-1] [MQTT5-3.3.4-2]
+ * oldest subscription among those whose queues the record names and which had begun before it; with
+ * the highest QoS and the subscription identifiers of all of them. The others skip it when they
+ * come to it. One that is added later never becomes the oldest, and one that ends is drained before
+ * the others go on, so the order of a topic's messages is kept. [MQTT3-3.3.5-1] [MQTT5-3.3.4-2]
  * [MQTT3-4.6.0-6] [MQTT5-4.6.0-6]
  */
 #include "broker/core_priv.h"
@@ -15,6 +15,7 @@
 /* What a session gets a message with, over all its subscriptions. */
 struct gather {
     const struct sub *owner; /* through which it is delivered, or NULL */
+    bool wanted;             /* not only by No Local ones of its publisher */
     uint8_t qos;
     bool retain_as_published;
     uint8_t id_count;
@@ -73,17 +74,32 @@ static bool sub_covers(const struct sub *sub, const struct message *message)
            (position < sub->hole_begin || position >= sub->hole_end);
 }
 
+/* Where the subscription begins, for this message: behind a time in which it was not there, that
+ * is when it returned. */
+static uint64_t sub_age(const struct sub *sub, const struct message *message)
+{
+    const bool returned = sub->hole_end && message->position >= sub->hole_end;
+    return returned ? sub->hole_end : sub->begin_position;
+}
+
+static bool sub_goes_first(const struct sub *sub, const struct sub *other,
+                           const struct message *message)
+{
+    if (!sub_reads_queue(sub) || !sub_reads_queue(other))
+        return sub_reads_queue(sub);
+    const uint64_t age = sub_age(sub, message), other_age = sub_age(other, message);
+    return age < other_age || (age == other_age && sub->filter->queue_id < other->filter->queue_id);
+}
+
 static void gather_add(struct gather *gather, const struct sub *sub, const struct message *message)
 {
-    if (sub_is_local(sub, message))
-        return;
     if (!sub_covers(sub, message))
         return;
-    const struct sub *owner = gather->owner;
-    const bool reads = sub_reads_queue(sub);
-    if (!owner ||
-        (reads && (!sub_reads_queue(owner) || sub->filter->queue_id < owner->filter->queue_id)))
+    if (!gather->owner || sub_goes_first(sub, gather->owner, message))
         gather->owner = sub;
+    if (sub_is_local(sub, message))
+        return; /* it may be the owner all the same, because that option can change */
+    gather->wanted = true;
     gather->qos = MAX(gather->qos, sub->qos);
     if (sub->flags & SUB_RETAIN_AS_PUBLISHED)
         gather->retain_as_published = true;
@@ -180,7 +196,7 @@ enum deliver_result deliver_entry(struct sub *sub, struct cursor *cursor,
         return DELIVER_SKIPPED;
     struct gather gather;
     gather_for(sub, entry, &gather);
-    if (gather.owner != sub)
+    if (gather.owner != sub || !gather.wanted)
         return DELIVER_SKIPPED;
     struct delivery delivery = {
         .message = message,
@@ -260,7 +276,8 @@ static void again_ids(struct inflight *inflight, const struct store_entry *entry
         delivery->subscription_ids[i] = gather.ids[i];
 }
 
-/* What was sent once is sent again even if it has expired since.
+/* What was sent once is sent again even if it has expired since; what waited for its row until it
+ * had expired is not sent at all. [MQTT5-3.3.2-5]
  * Spec: [MQTT5-4.3.3-7] [MQTT5-4.3.3-13] */
 enum deliver_result deliver_again(struct inflight *inflight, const struct store_entry *entry)
 {
@@ -275,6 +292,8 @@ enum deliver_result deliver_again(struct inflight *inflight, const struct store_
     };
     if (session->blocked)
         return DELIVER_BLOCKED;
+    if (!inflight->sent_before && message_gone(session->broker, &entry->message))
+        return DELIVER_SKIPPED;
     again_ids(inflight, entry, &delivery);
     const enum deliver_result result =
         sent(session, session->link->ops->publish(session->link, &delivery));
@@ -289,11 +308,11 @@ enum deliver_result deliver_again(struct inflight *inflight, const struct store_
 static bool deliver_live_qos0(struct sub *sub, const struct store_entry *entry)
 {
     struct session *session = sub->session;
-    if (session->opening)
+    if (session->opening || message_gone(session->broker, &entry->message))
         return false;
     struct gather gather;
     gather_for(sub, entry, &gather);
-    if (gather.owner != sub)
+    if (gather.owner != sub || !gather.wanted)
         return false;
     struct delivery delivery = {
         .message = &entry->message,
@@ -316,7 +335,8 @@ static void deliver_live(struct sub *sub, const struct store_entry *entry)
     struct cursor *cursor = &sub->cursor;
     if (sub->lagging || entry->seq < cursor->next_seq)
         return;
-    if (entry->seq > cursor->next_seq || deliver_entry(sub, cursor, entry) == DELIVER_BLOCKED) {
+    if (entry->seq > cursor->next_seq || session_drains(sub->session) ||
+        deliver_entry(sub, cursor, entry) == DELIVER_BLOCKED) {
         sub_mark_lagging(sub);
         session_pump(sub->session);
         return;
@@ -404,6 +424,10 @@ uint32_t deliver_qos0(struct broker *broker, const struct message *message)
     struct session *session = session_find(broker, client_id);
     if (!session || !session->link || session->opening)
         return count;
+    struct gather gather = {.owner = NULL};
+    gather_matching(session, &entry, &gather);
+    if (gather.wanted)
+        return count; /* through a subscription of its own already */
     const struct delivery delivery = {.message = message,
                                       .expiry_s = expiry_left_s(broker, message)};
     const int err = session->link->ops->publish(session->link, &delivery);

@@ -187,6 +187,11 @@ static void group_entries(void *owner, int err, const struct store_read *read)
     }
     uint64_t first, next;
     store_queue_bounds(group->broker->deps.store, cursor->queue_id, &first, &next);
+    if (cursor->next_seq < first && first == next) { /* retention has taken all */
+        metric_add(&group->broker->deps.metrics->messages_trimmed,
+                   (int64_t)(first - cursor->next_seq));
+        cursor_advance(group->broker, cursor, first);
+    }
     if (cursor->next_seq >= next)
         group->lagging = false;
     else

@@ -240,11 +240,26 @@ static void inflight_written(struct broker *broker, void *data, int err)
     }
 }
 
+void inflight_release(struct inflight *inflight)
+{
+    struct session *session = inflight->session;
+    if (session->durable) {
+        inflight->state = INFLIGHT_RELEASING;
+        inflight_write(inflight);
+        return;
+    }
+    inflight->state = INFLIGHT_RELEASED;
+    session->link->ops->ack(session->link, PACKET_PUBREL, inflight->packet_id, REASON_SUCCESS,
+                            NULL);
+}
+
 void inflight_write(struct inflight *inflight)
 {
     struct broker *broker = inflight->session->broker;
     ASSERT(inflight->qos == 2);
     const uint8_t state = inflight->state;
+    if (state == INFLIGHT_STORING && inflight->queue_id == 0)
+        retained_jobs_put(inflight->session);
     /* The row says what is true once it is durable. */
     inflight->state = state == INFLIGHT_STORING ? INFLIGHT_SENT : INFLIGHT_RELEASED;
     row_put_outbound(&broker->txn, inflight);

@@ -40,12 +40,6 @@ static void link_opened(struct session *session, const struct connack *connack)
         inflight->counted = false;
     }
     inflight_resend_from(session, session->inflight.next);
-    const bool recovered = list_empty(&session->retained_jobs);
-    list_each (it, &session->subs) {
-        struct sub *sub = CONTAINER_OF(it, struct sub, session_node);
-        if (recovered && (sub->flags & SUB_RETAIN_PENDING))
-            retained_job_start(sub, sub->retained_from, 0);
-    }
     list_each (it, &session->shared) {
         group_member_online(CONTAINER_OF(it, struct sub, lag_node)->group, session);
     }
@@ -53,6 +47,16 @@ static void link_opened(struct session *session, const struct connack *connack)
         timer_start(broker->deps.timers, &session->retry_timer,
                     (uint64_t)broker->config.retry_interval_s * 1000);
     session_pump(session);
+}
+
+/* Its row could not be written. A client that is refused has no session that it did not have. */
+static void link_withdraw(struct session *session, const struct opening *opening)
+{
+    struct link *link = session->link;
+    if (!opening->connack.session_present)
+        session->expiry_s = 0;
+    session_offline(session, false);
+    link_refuse(link, REASON_SERVER_UNAVAILABLE, "storage takes no writes at present");
 }
 
 static void opening_done(struct broker *broker, void *data, int err)
@@ -64,9 +68,7 @@ static void opening_done(struct broker *broker, void *data, int err)
         if (err == 0) {
             link_opened(session, &opening->connack);
         } else {
-            struct link *link = session->link;
-            session_offline(session, false);
-            link_refuse(link, REASON_SERVER_UNAVAILABLE, "storage takes no writes at present");
+            link_withdraw(session, opening);
         }
     }
     mem_free(opening);
@@ -188,8 +190,8 @@ static uint8_t link_check(const struct broker *broker, const struct link_connect
     return 0;
 }
 
-/* Answers now, or when what must be durable is: a discarded session, a will, a session that ends
- * its life as a durable one. broker->txn may hold the deletion of the old session. */
+/* Answers now, or when what must be durable is: a discarded session, a will, that a session which
+ * was away is not any more. broker->txn may hold the deletion of the old session. */
 static void link_answer(struct session *session, struct opening *opening, bool must_wait)
 {
     struct broker *broker = session->broker;
@@ -215,9 +217,7 @@ static void link_answer(struct session *session, struct opening *opening, bool m
         }
     }
     if (err < 0) {
-        struct link *link = session->link;
-        session_offline(session, false);
-        link_refuse(link, REASON_SERVER_UNAVAILABLE, "storage takes no writes at present");
+        link_withdraw(session, opening);
     } else {
         link_opened(session, &opening->connack);
     }
@@ -241,6 +241,8 @@ void link_connect(struct broker *broker, struct link *link, const struct link_co
         opening->connack.assigned_id = packet.client_id;
     }
     bool discarded = false;
+    if (!list_empty(&broker->wills_due))
+        wills_retry(broker); /* a row without the will comes behind it */
     struct session *session = link_resume(broker, &packet, &discarded);
     const bool present = session != NULL;
     if (!session) {
@@ -261,7 +263,7 @@ void link_connect(struct broker *broker, struct link *link, const struct link_co
     opening->connack.session_expiry_s = session->expiry_s;
     opening->connack.keep_alive_s = req->keep_alive_s;
     opening->connack.receive_max = broker->config.receive_max;
-    link_answer(session, opening, discarded);
+    link_answer(session, opening, discarded || present);
 }
 
 uint8_t link_disconnect(struct link *link, uint8_t reason, bool has_expiry, uint32_t expiry_s)

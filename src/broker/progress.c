@@ -110,15 +110,6 @@ static void progress_collect(struct broker *broker, struct list *cursors, struct
     }
 }
 
-static void list_take_all(struct list *from, struct list *to)
-{
-    while (!list_empty(from)) {
-        struct list *node = from->next;
-        list_remove(node);
-        list_push_back(to, node);
-    }
-}
-
 /* --- queues nobody reads any more --------------------------------------------------------------
  */
 
@@ -148,7 +139,7 @@ static void dropped_durable(struct broker *broker, void *data, int err)
 {
     struct list *dropped = data;
     if (err < 0) {
-        list_take_all(dropped, &broker->dropped_queues);
+        list_take(dropped, &broker->dropped_queues);
         progress_soon(broker);
     }
     list_each (it, dropped) {
@@ -174,7 +165,7 @@ static void progress_drop(struct broker *broker)
             timer_start(broker->deps.timers, &broker->progress_timer, PROGRESS_RETRY_MS);
         return;
     }
-    list_take_all(&broker->dropped_queues, dropped);
+    list_take(&broker->dropped_queues, dropped);
 }
 
 /* --- rows lost with a failed write ---------------------------------------------------------------
@@ -243,7 +234,7 @@ void progress_flush(struct broker *broker)
 {
     struct list cursors, finished;
     timer_stop(broker->deps.timers, &broker->progress_timer);
-    if (!rewrite_stale(broker)) {
+    if (!rewrite_stale(broker) || !sessions_remove_again(broker)) {
         if (!broker->draining)
             timer_start(broker->deps.timers, &broker->progress_timer, PROGRESS_RETRY_MS);
         return;
@@ -254,8 +245,8 @@ void progress_flush(struct broker *broker)
         ASSERT(broker->txn.count == 0);
         progress_collect(broker, &cursors, &finished);
         if (core_write(broker, STORE_LAZY, progress_written, NULL) < 0) {
-            list_take_all(&cursors, &broker->dirty_cursors);
-            list_take_all(&finished, &broker->finished);
+            list_take(&cursors, &broker->dirty_cursors);
+            list_take(&finished, &broker->finished);
             if (!broker->draining)
                 timer_start(broker->deps.timers, &broker->progress_timer, PROGRESS_RETRY_MS);
             return;

@@ -22,6 +22,7 @@ struct publish {
     struct publish *next_free;
     uint32_t *queue_ids;       /* own copy: of the append's, for the delivery */
     struct retained *retained; /* the entry that will point here, or NULL */
+    struct will_job *will;     /* whose will it is, or NULL */
     struct slice topic;        /* with retained: owned */
     uint16_t queue_room;
     uint16_t packet_id;
@@ -52,6 +53,7 @@ static void publish_release(struct publish *publish)
     list_remove(&publish->node);
     core_free(&publish->topic);
     publish->retained = NULL;
+    publish->will = NULL;
     publish->next_free = broker->free_publishes;
     broker->free_publishes = publish;
 }
@@ -232,6 +234,8 @@ static void publish_done(struct store_append *append, int err)
     if (publish->retained)
         retained_stored(broker, publish->topic, publish->retained,
                         err < 0 ? NULL : &append->stored);
+    if (publish->will)
+        will_stored(broker, publish->will, err);
     if (err < 0) {
         publish_failed(publish);
     } else {
@@ -298,6 +302,9 @@ static int publish_append(struct broker *broker, const struct publish_request *r
     txn_clear(&broker->txn);
     broker->pending++;
     publish_wait(publish, request);
+    publish->will = request->will;
+    if (publish->will)
+        publish->will->storing = true;
     return 0;
 }
 
@@ -338,7 +345,8 @@ int publish_submit(struct broker *broker, const struct publish_request *request)
         .flags = request->retain ? MESSAGE_RETAIN : 0,
     };
     if (request->qos == 0) {
-        (void)deliver_qos0(broker, &message);
+        if (!request->will || !request->will->delivered)
+            (void)deliver_qos0(broker, &message);
         if (!request->retain && broker->txn.count == 0) {
             append_qos0(broker, &message);
             return 0;

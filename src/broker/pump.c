@@ -23,7 +23,13 @@ static void resend_read(void *owner, int err, const struct store_read *read)
     if (read_is_hopeless(err, read)) {
         session->trimmed++;
         metric_add(&session->broker->deps.metrics->messages_trimmed, 1);
-        inflight_end(inflight);
+        if (inflight->qos == 2 && inflight->sent_before) {
+            /* The client may hold it, and would take the next one with this packet ID for it. */
+            session->resend = inflight->node.next;
+            inflight_release(inflight);
+        } else {
+            inflight_end(inflight);
+        }
     } else if (err < 0) {
         session_kick_later(session, REASON_UNSPECIFIED);
         return;
@@ -184,6 +190,18 @@ static bool sub_stopped(struct sub *sub)
     return true;
 }
 
+bool session_drains(const struct session *session)
+{
+    list_each (it, &session->lagging) {
+        const struct sub *sub = CONTAINER_OF(it, struct sub, lag_node);
+        if (sub->end_position != UINT64_MAX && !sub_is_drained(sub))
+            return true;
+    }
+    return false;
+}
+
+/* One that was unsubscribed is drained before others go on: what they bring of its topics is newer.
+ */
 static void pump_lagging(struct session *session)
 {
     /* Bounded: what is sent counts against the client's window until an acknowledgement comes. */
@@ -192,7 +210,8 @@ static void pump_lagging(struct session *session)
         struct sub *sub = LIST_FIRST(&session->lagging, struct sub, lag_node);
         if (!sub->reader && sub_stopped(sub))
             continue;
-        if (sub->reader || sub_is_done(sub)) {
+        const bool waits = sub->end_position == UINT64_MAX && session_drains(session);
+        if (sub->reader || waits || sub_is_done(sub)) {
             list_remove(&sub->lag_node);
             list_push_back(&session->lagging, &sub->lag_node);
             continue;

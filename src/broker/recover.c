@@ -257,6 +257,8 @@ static int recover_sub(void *data, struct slice key, struct slice value)
     sub->id = row.id;
     sub->begin_position = row.begin_position;
     sub->end_position = row.end_position;
+    if (row.flags & SUB_RETAIN_PENDING)
+        retained_job_recover(sub, row.retained_after);
     return 0;
 }
 
@@ -368,7 +370,9 @@ static int recover_cursor(void *data, struct slice key, struct slice value)
     struct row_open open;
     while (row_open_next(&reader, &open)) {
         struct inflight *inflight = recover_open(&open, found.cursor);
-        if (found.group)
+        if (open.state == INFLIGHT_ENDED) /* of a session that is gone */
+            found.cursor->ended_count++;
+        else if (found.group)
             recover_group_open(found.group, inflight);
         else
             recover_adopt(found.session, inflight);
@@ -423,6 +427,8 @@ static struct inflight *outbound_listed(const struct cursor *cursor, uint64_t se
 /* Forgets what was put in from a cursor's row; the row of its own says more. */
 static void recover_forget(struct inflight *inflight)
 {
+    if (inflight->state == INFLIGHT_ENDED)
+        inflight->cursor->ended_count--;
     if (inflight->session)
         inflight_leave_session(inflight);
     else
@@ -496,6 +502,8 @@ static int recover_outbound(void *data, struct slice key, struct slice value)
     struct row_open open = {.owner = row_be64(&reader), .qos = 2};
     open.queue_id = row_be32(&reader);
     open.seq = row_be64(&reader);
+    if (open.queue_id == 0 && session)
+        open.owner = session->number;
     const bool key_bad = reader.bad;
     reader = (struct row_reader){.rest = value};
     open.position = row_u64(&reader);
@@ -661,8 +669,12 @@ static void recover_clock(struct session *session)
     struct broker *broker = session->broker;
     const uint64_t now_ms = core_wall_ms(broker);
     const bool was_online = session->disconnected_ms == 0;
-    if (was_online)
+    if (was_online) {
         session->disconnected_ms = now_ms;
+        row_put_session(&broker->txn, session);
+        if (txn_is_large(&broker->txn))
+            core_write_lazy(broker);
+    }
     const uint64_t away_ms =
         now_ms > session->disconnected_ms ? now_ms - session->disconnected_ms : 0;
     const uint64_t grace_ms = (uint64_t)broker->config.restart_grace_s * 1000;
@@ -700,6 +712,8 @@ static void recover_groups(struct broker *broker)
     }
 }
 
+/* Behind what recover_clock has put into broker->txn: that is durable as soon as can be, so that
+ * another crash does not start the clocks anew. */
 static void recover_sweep(struct recovery *recovery)
 {
     struct broker *broker = recovery->broker;
@@ -710,7 +724,8 @@ static void recover_sweep(struct recovery *recovery)
         if (txn_is_large(&broker->txn))
             core_write_lazy(broker);
     }
-    core_write_lazy(broker);
+    if (broker->txn.count > 0 && core_write(broker, STORE_SYNC, NULL, NULL) < 0)
+        log_write(broker->deps.log, LOG_WARN, "store", "the rows of the start were not written");
 }
 
 int recover_all(struct broker *broker, struct errmsg *reterr)

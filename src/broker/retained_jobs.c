@@ -1,5 +1,7 @@
 /* Retained messages: keeping the index, and sending them to new subscriptions.
  *
+ * How far a job has got goes into the subscription's row with each QoS 2 message it sends, in the
+ * record that makes that one durable: after a crash the job goes on behind it. [MQTT5-4.3.3-13]
  * A job walks the index for one subscription and remembers only the topic it sent last, so a `#`
  * over a million retained messages costs the client's window and buffer, not memory.
  * [MQTT3-3.3.1-6] [MQTT5-3.3.1-9]
@@ -192,8 +194,37 @@ static void job_finish(struct retained_job *job)
     job_free(job);
     sub->flags &= (uint8_t)~SUB_RETAIN_PENDING;
     if (session->durable) {
+        row_put_cursor(&broker->txn, &session->direct); /* what is in flight is not lost with it */
         row_put_sub(&broker->txn, sub);
         core_write_lazy(broker);
+    }
+}
+
+void retained_job_recover(struct sub *sub, struct slice after)
+{
+    struct retained_job *job = mem_new(sizeof *job);
+    job->sub = sub;
+    job->after = core_copy(after);
+    list_init(&job->wait_node);
+    list_push_back(&sub->session->retained_jobs, &job->node);
+}
+
+struct slice retained_job_after(const struct sub *sub)
+{
+    list_each (it, &sub->session->retained_jobs) {
+        const struct retained_job *job = CONTAINER_OF(it, struct retained_job, node);
+        if (job->sub == sub)
+            return job->sending ? job->next : job->after;
+    }
+    return slice_of("", 0);
+}
+
+void retained_jobs_put(struct session *session)
+{
+    struct txn *txn = &session->broker->txn;
+    row_put_cursor(txn, &session->direct);
+    list_each (it, &session->retained_jobs) {
+        row_put_sub(txn, CONTAINER_OF(it, struct retained_job, node)->sub);
     }
 }
 
@@ -207,9 +238,13 @@ static void job_advance(struct retained_job *job, struct slice topic)
 static void job_read(void *owner, int err, const struct store_read *read)
 {
     struct retained_job *job = owner;
+    enum deliver_result result = DELIVER_SKIPPED;
     /* One that is gone or unreadable is passed over: the walk goes on behind it. */
-    if (err == 0 && read->entry_count > 0 &&
-        deliver_retained(job->sub, &read->entries[0]) == DELIVER_BLOCKED) {
+    job->sending = true;
+    if (err == 0 && read->entry_count > 0)
+        result = deliver_retained(job->sub, &read->entries[0]);
+    job->sending = false;
+    if (result == DELIVER_BLOCKED) {
         job->blocked = true;
         return;
     }

@@ -108,6 +108,8 @@ void row_put_sub(struct txn *txn, const struct sub *sub)
     txn_u64(txn, sub->hole_end);
     txn_u64(txn, sub->retained_from);
     txn_u8(txn, sub->filter->is_private);
+    if (sub->flags & SUB_RETAIN_PENDING)
+        txn_bytes(txn, retained_job_after(sub));
 }
 
 void row_delete_sub(struct txn *txn, const struct sub *sub)
@@ -133,6 +135,7 @@ int row_get_sub(struct slice key, struct slice value, struct row_sub *ret)
     ret->hole_end = row_u64(&reader);
     ret->retained_from = row_u64(&reader);
     ret->is_private = row_u8(&reader) != 0;
+    ret->retained_after = reader.rest;
     const bool bad = key_bad || reader.bad || ret->qos > 2 || ret->filter.size == 0 ||
                      ((ret->is_private || ret->qos > 0) && ret->queue_id == 0);
     return bad ? ERR_CORRUPT : 0;
@@ -171,8 +174,8 @@ void row_put_cursor(struct txn *txn, const struct cursor *cursor)
     txn_u64(txn, cursor->next_seq);
     list_each (it, &cursor->open) {
         const struct inflight *open = CONTAINER_OF(it, struct inflight, cursor_node);
-        if (open->state == INFLIGHT_ENDED)
-            continue; /* it has a row of its own until the cursor has passed it */
+        if (open->state == INFLIGHT_ENDED && open->has_row)
+            continue; /* that stays until the cursor has passed it */
         txn_u64(txn, open->seq);
         txn_u64(txn, open->position);
         txn_u32(txn, open->sub_id);
@@ -225,7 +228,8 @@ static void row_key_outbound(struct txn *txn, enum meta_kind kind, const struct 
 {
     row_key(txn, kind, ROW_OUTBOUND);
     txn_be64(txn, inflight->number);
-    txn_be64(txn, inflight->owner);
+    /* A retained message may be sent again before the row of the last time is gone. */
+    txn_be64(txn, inflight->queue_id ? inflight->owner : inflight->packet_id);
     txn_be32(txn, inflight->queue_id);
     txn_be64(txn, inflight->seq);
 }

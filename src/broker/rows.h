@@ -7,7 +7,8 @@
  *   G filter ($share/…)                shared group
  *   C owner, queue                     cursor: next entry, and the open ones before it
  *   I session, packet id               QoS 2 received, not released
- *   O session, owner, queue, seq       QoS 2 being sent; owner: of the cursor, a group or itself
+ *   O session, owner, queue, seq       QoS 2 being sent; owner: of the cursor, a group or itself;
+ *                                      queue 0, retained: the packet ID in its place
  *   R topic name                       retained message: position and what is needed to send it
  *
  * Rows of a session carry its number, which is never used again: rows left behind by an interrupted
@@ -56,6 +57,7 @@ struct row_sub {
     uint64_t number;
     struct slice filter;
     uint64_t begin_position, end_position, hole_begin, hole_end, retained_from;
+    struct slice retained_after;
     uint32_t queue_id, id;
     uint8_t qos, flags;
     bool is_private;

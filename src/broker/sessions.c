@@ -69,13 +69,12 @@ static void expiry_due(struct timer *timer)
     struct broker *broker = session->broker;
     ASSERT(!session->link);
     metric_add(&broker->deps.metrics->sessions_expired, 1);
-    session_discard(session);
-    core_write_lazy(broker);
+    session_remove(session, STORE_LAZY);
 }
 
 static void will_timer_due(struct timer *timer)
 {
-    will_publish(CONTAINER_OF(timer, struct session, will_timer), false);
+    will_publish(CONTAINER_OF(timer, struct session, will_timer));
 }
 
 /* Off by default: only for 3.x clients and only when configured. */
@@ -177,13 +176,17 @@ void session_write(struct session *session, uint8_t level)
 
 /* Rows beyond what one record takes go ahead in records of their own: they belong to nobody once
  * the session row is gone, which is in the first. */
-static void discard_overflow(struct broker *broker)
+static void discard_overflow(struct broker *broker, struct will_job **will)
 {
-    if (txn_is_large(&broker->txn))
+    if (!txn_is_large(&broker->txn))
+        return;
+    if (*will)
+        will_publish_ended(broker, TAKE(*will));
+    else
         core_write_lazy(broker);
 }
 
-static void discard_rows(struct session *session)
+static void discard_rows(struct session *session, struct will_job **will)
 {
     struct broker *broker = session->broker;
     struct txn *txn = &broker->txn;
@@ -194,28 +197,26 @@ static void discard_rows(struct session *session)
             continue;
         pidmap_remove(&session->inbound, (uint16_t)pid);
         row_delete_inbound(txn, session->number, (uint16_t)pid);
-        discard_overflow(broker);
+        discard_overflow(broker, will);
     }
     list_each (it, &session->inflight) {
         const struct inflight *inflight = CONTAINER_OF(it, struct inflight, node);
         if (inflight->has_row)
             row_delete_outbound(txn, inflight);
-        discard_overflow(broker);
+        discard_overflow(broker, will);
     }
     session_end_inflight(session);
     while (!list_empty(&session->subs)) {
         sub_remove(LIST_FIRST(&session->subs, struct sub, session_node));
-        discard_overflow(broker);
+        discard_overflow(broker, will);
     }
 }
 
-void session_discard(struct session *session)
+/* will: goes with the removal of the rows, or NULL. */
+static void discard(struct session *session, struct will_job *will)
 {
     struct broker *broker = session->broker;
     ASSERT(!session->link);
-    /* [MQTT5-3.1.2-8]: the will is due when the session ends, whatever its delay. */
-    if (session->will && !broker->draining)
-        will_publish(session, true);
     ASSERT(broker->txn.count == 0);
     publish_forget(session);
     list_each (it, &session->shared) {
@@ -224,8 +225,103 @@ void session_discard(struct session *session)
         group_wake(group);
     }
     if (session->has_row)
-        discard_rows(session);
+        discard_rows(session, &will);
     session_free(session);
+    if (will)
+        will_publish_ended(broker, will);
+}
+
+/* [MQTT5-3.1.2-8]: the will is due when the session ends, whatever its delay. */
+static bool will_is_due(const struct session *session)
+{
+    return session->will && !session->broker->draining;
+}
+
+void session_discard(struct session *session)
+{
+    if (will_is_due(session))
+        will_publish(session);
+    discard(session, NULL);
+}
+
+/* --- ended sessions whose rows were not removed
+ * -----------------------------------------------------
+ */
+
+/* One whose removal is being written, or was not written. */
+struct removed {
+    struct list node;       /* broker->removed, or alone while a write is under way */
+    struct slice client_id; /* owned */
+};
+
+static struct removed *removed_free(struct removed *removed)
+{
+    list_remove(&removed->node);
+    core_free(&removed->client_id);
+    mem_free(removed);
+    return NULL;
+}
+
+static void removed_written(struct broker *broker, void *data, int err)
+{
+    struct removed *removed = data;
+    if (err == 0) {
+        (void)removed_free(removed);
+        return;
+    }
+    list_push_back(&broker->removed, &removed->node);
+    progress_soon(broker);
+}
+
+/* Submits what broker->txn holds; takes `removed`. */
+static int removed_write(struct broker *broker, struct removed *removed, uint8_t level)
+{
+    const int err = core_write(broker, level, removed_written, removed);
+    if (err < 0)
+        removed_written(broker, removed, err);
+    return err;
+}
+
+void session_remove(struct session *session, uint8_t level)
+{
+    struct broker *broker = session->broker;
+    struct removed *removed = mem_new(sizeof *removed);
+    list_init(&removed->node);
+    removed->client_id = core_copy(session->client_id);
+    discard(session, will_is_due(session) ? will_job_new(session) : NULL);
+    if (broker->txn.count > 0)
+        (void)removed_write(broker, removed, level);
+    else
+        (void)removed_free(removed);
+}
+
+/* Its session row is enough: without it the others belong to nobody. */
+bool sessions_remove_again(struct broker *broker)
+{
+    struct list again;
+    list_init(&again);
+    list_take(&broker->removed, &again);
+    while (!list_empty(&again)) {
+        struct removed *removed = LIST_FIRST(&again, struct removed, node);
+        const struct session *session = session_find(broker, removed->client_id);
+        list_remove(&removed->node);
+        if (session && session->has_row) {
+            (void)removed_free(removed); /* a later one has the row */
+            continue;
+        }
+        row_delete_session(&broker->txn, removed->client_id);
+        if (removed_write(broker, removed, STORE_LAZY) < 0) {
+            list_take(&again, &broker->removed);
+            return false;
+        }
+    }
+    return true;
+}
+
+void sessions_forget_removed(struct broker *broker)
+{
+    while (!list_empty(&broker->removed))
+        (void)removed_free(LIST_FIRST(&broker->removed, struct removed, node));
 }
 
 void session_start_expiry(struct session *session, uint64_t elapsed_ms)
@@ -262,20 +358,21 @@ void session_offline(struct session *session, bool publish_will)
 {
     struct broker *broker = session->broker;
     ASSERT(session->link);
+    publish_will &= !session->opening; /* it was never accepted */
     const bool takes_will_back = !publish_will && session->will;
+    bool written = false;
     session_detach_link(session);
     session->disconnected_ms = core_wall_ms(broker);
     if (!publish_will) {
         session->will = will_free(session->will); /* [MQTT3-3.1.2-10] [MQTT5-3.1.2-10] */
-    } else if (session->will && !broker->draining) {
-        will_due(session, 0);
+    } else if (session->will && !broker->draining && session->expiry_s > 0) {
+        written = will_due(session); /* its row goes with the will */
     }
     if (session->expiry_s == 0 && !(broker->draining && session->will)) {
-        session_discard(session);
-        core_write_lazy(broker);
+        session_remove(session, takes_will_back ? STORE_SYNC : STORE_LAZY);
         return;
     }
-    if (session->has_row)
+    if (session->has_row && !written)
         session_write(session, takes_will_back ? STORE_SYNC : STORE_LAZY);
     session_start_expiry(session, 0);
 }

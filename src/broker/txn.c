@@ -145,6 +145,19 @@ const struct meta_op *txn_ops(struct txn *txn)
     return txn->ops;
 }
 
+void txn_copy(struct txn *to, struct txn *from)
+{
+    const struct meta_op *ops = txn_ops(from);
+    for (uint32_t i = 0; i < from->count; i++) {
+        txn_begin(to, ops[i].kind);
+        txn_bytes(to, ops[i].key);
+        if (!ops[i].value.bytes)
+            continue;
+        txn_value(to);
+        txn_bytes(to, ops[i].value);
+    }
+}
+
 struct slice row_take(struct row_reader *reader, size_t size)
 {
     if (size > reader->rest.size) {

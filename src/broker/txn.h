@@ -31,6 +31,8 @@ void txn_be64(struct txn *txn, uint64_t value);
 void txn_bytes(struct txn *txn, struct slice bytes); /* without a length */
 void txn_sized(struct txn *txn, struct slice bytes); /* u32 length in front */
 
+/* Adds the operations of another one. */
+void txn_copy(struct txn *to, struct txn *from);
 /* The finished operations; valid until the next change of the transaction. */
 const struct meta_op *txn_ops(struct txn *txn);
 

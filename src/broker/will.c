@@ -1,4 +1,8 @@
-/* Will messages. They are part of the session's row, so they outlive a crash of the server. */
+/* Will messages. They are part of the session's row, so they outlive a crash of the server.
+ *
+ * One whose time has come is published in the record that takes it out of that row, or, when the
+ * session ends, that removes all rows of the session. It is tried again until that is written.
+ */
 #include "broker/core_priv.h"
 
 #include "base/mem.h"
@@ -39,50 +43,146 @@ struct will *will_free(struct will *will)
     return NULL;
 }
 
-/* Spec: [MQTT3-3.1.2-8] [MQTT3-3.1.2-10] [MQTT3-3.1.2-16] [MQTT3-3.1.2-17] [MQTT5-3.1.2-8]
- * [MQTT5-3.1.2-10] [MQTT5-3.1.2-14] [MQTT5-3.1.2-15] */
-void will_publish(struct session *session, bool ending)
+/* --- publishing ---------------------------------------------------------------------------------
+ */
+
+struct will_job *will_job_free(struct will_job *job)
 {
-    struct broker *broker = session->broker;
-    struct will *will = TAKE(session->will);
-    ASSERT(will);
-    timer_stop(broker->deps.timers, &session->will_timer);
+    list_remove(&job->node);
+    job->will = will_free(job->will);
+    core_free(&job->client_id);
+    txn_done(&job->rows);
+    mem_free(job);
+    return NULL;
+}
+
+struct will_job *will_job_new(struct session *session)
+{
+    struct will_job *job = mem_new(sizeof *job);
+    list_init(&job->node);
+    job->will = TAKE(session->will);
+    ASSERT(job->will);
+    job->client_id = core_copy(session->client_id);
+    job->number = session->number;
+    timer_stop(session->broker->deps.timers, &session->will_timer);
+    return job;
+}
+
+/* The row without the will, or the removal of all rows, goes in the record of the message:
+ * published once, whatever happens. */
+static void will_rows(struct broker *broker, struct will_job *job)
+{
+    const struct session *session = session_by_number(broker, job->number);
+    if (job->rows.count > 0) {
+        txn_copy(&broker->txn, &job->rows);
+        session = session_find(broker, job->client_id);
+    }
+    if (session && session->has_row)
+        row_put_session(&broker->txn, session);
+}
+
+static void will_later(struct broker *broker, struct will_job *job)
+{
+    list_push_back(&broker->wills_due, &job->node);
+    if (broker->wills_timer.due_ms == 0)
+        timer_start(broker->deps.timers, &broker->wills_timer, WILL_RETRY_MS);
+}
+
+void will_stored(struct broker *broker, struct will_job *job, int err)
+{
+    if (err < 0) {
+        will_later(broker, job);
+        return;
+    }
+    metric_add(&broker->deps.metrics->wills_published, 1);
+    (void)will_job_free(job);
+}
+
+static void will_submit(struct broker *broker, struct will_job *job)
+{
+    const struct will *will = job->will;
     const struct publish_request request = {
         .topic = will->topic,
         .payload = will->payload,
         .props = will->props,
-        .client_id = session->client_id,
-        .publisher = session->number,
+        .client_id = job->client_id,
+        .publisher = job->number,
         .expiry_s = will->expiry_s,
         .qos = will->qos,
         .retain = will->retain,
+        .will = job,
     };
-    /* The row without the will goes in the same record: published once, whatever happens. */
-    if (session->has_row)
-        row_put_session(&broker->txn, session);
+    ASSERT(broker->txn.count == 0);
+    will_rows(broker, job);
     const int err = publish_submit(broker, &request);
-    if ((err == ERR_UNAVAILABLE || err == ERR_AGAIN) && !ending) {
-        session->will = will;
-        timer_start(broker->deps.timers, &session->will_timer, WILL_RETRY_MS);
+    job->delivered = true;
+    if (err == 0) {
+        if (!job->storing)
+            will_stored(broker, job, 0);
         return;
     }
-    if (err == 0)
-        metric_add(&broker->deps.metrics->wills_published, 1);
-    else
-        log_write(broker->deps.log, LOG_WARN, "will",
-                  "the will of client '%.*s' was not published: %s", (int)session->client_id.size,
-                  (const char *)session->client_id.bytes, err_text(err));
-    if (err < 0 && session->has_row && !ending)
-        session_write(session, STORE_LAZY); /* or it would be tried again after a restart */
-    (void)will_free(will);
+    if (err == ERR_UNAVAILABLE || err == ERR_AGAIN) {
+        will_later(broker, job);
+        return;
+    }
+    log_write(broker->deps.log, LOG_WARN, "will", "the will of client '%.*s' was not published: %s",
+              (int)job->client_id.size, (const char *)job->client_id.bytes, err_text(err));
+    will_rows(broker, job); /* or it would be tried again after a restart */
+    core_write_lazy(broker);
+    (void)will_job_free(job);
 }
 
-void will_due(struct session *session, uint64_t delay_min_ms)
+void will_publish(struct session *session)
 {
-    const uint64_t delay_ms = (uint64_t)session->will->delay_s * 1000;
-    const uint64_t wait_ms = MAX(delay_ms, delay_min_ms);
+    will_submit(session->broker, will_job_new(session));
+}
+
+void will_publish_ended(struct broker *broker, struct will_job *job)
+{
+    txn_copy(&job->rows, &broker->txn);
+    txn_clear(&broker->txn);
+    will_submit(broker, job);
+}
+
+void wills_retry(struct broker *broker)
+{
+    struct list due;
+    list_init(&due);
+    list_take(&broker->wills_due, &due);
+    while (!list_empty(&due)) {
+        struct will_job *job = LIST_FIRST(&due, struct will_job, node);
+        list_remove(&job->node);
+        job->storing = false;
+        will_submit(broker, job);
+    }
+}
+
+static void wills_timer_due(struct timer *timer)
+{
+    wills_retry(CONTAINER_OF(timer, struct broker, wills_timer));
+}
+
+void wills_init(struct broker *broker)
+{
+    list_init(&broker->wills_due);
+    broker->wills_timer.on_due = wills_timer_due;
+}
+
+void wills_done(struct broker *broker)
+{
+    timer_stop(broker->deps.timers, &broker->wills_timer);
+    while (!list_empty(&broker->wills_due))
+        (void)will_job_free(LIST_FIRST(&broker->wills_due, struct will_job, node));
+}
+
+/* Spec: [MQTT3-3.1.2-8] [MQTT3-3.1.2-10] [MQTT3-3.1.2-16] [MQTT3-3.1.2-17] [MQTT5-3.1.2-8]
+ * [MQTT5-3.1.2-10] [MQTT5-3.1.2-14] [MQTT5-3.1.2-15] */
+bool will_due(struct session *session)
+{
+    const uint64_t wait_ms = (uint64_t)session->will->delay_s * 1000;
     if (wait_ms == 0)
-        will_publish(session, false);
+        will_publish(session);
     else
         timer_start(session->broker->deps.timers, &session->will_timer, wait_ms);
+    return wait_ms == 0;
 }
