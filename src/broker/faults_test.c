@@ -124,6 +124,26 @@ static void a_removal_whose_write_fails_is_done_again(void **state)
     bed_close(bed);
 }
 
+/* It is not back, whoever was refused meanwhile. [MQTT3-3.1.2-6] [MQTT5-3.1.2-4] */
+static void a_clean_start_whose_write_fails_is_done_again(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_open();
+    client_connect(bed, &a, "a", durable);
+    assert_int_equal(client_subscribe(bed, &a, "t", (struct wants){.qos = 1}), 1);
+    client_lose(&a);
+    mem_store_fail_append(bed->store, 1, -5);
+    client_connect_begin(bed, &a, "a", transient);
+    bed_run(bed);
+    assert_int_equal(a.connack, REASON_SERVER_UNAVAILABLE);
+    client_connect(bed, &a, "a", transient);
+    client_connect(bed, &b, "b", (struct how){.expiry_s = 60, .will = "w"}); /* waits for the log */
+    bed_crash(bed, false);
+    client_connect(bed, &a, "a", durable);
+    assert_false(a.present);
+    bed_close(bed);
+}
+
 /* --- retained messages --------------------------------------------------------------------------
  */
 
@@ -419,6 +439,7 @@ int main(void)
         cmocka_unit_test(a_second_kill_does_not_start_the_expiry_anew),
         cmocka_unit_test(a_resumed_session_does_not_expire_at_a_kill),
         cmocka_unit_test(a_removal_whose_write_fails_is_done_again),
+        cmocka_unit_test(a_clean_start_whose_write_fails_is_done_again),
         cmocka_unit_test(retained_messages_come_once_whenever_the_server_is_killed),
         cmocka_unit_test(a_retained_message_in_flight_outlives_the_end_of_its_walk),
         cmocka_unit_test(a_retained_message_sent_a_second_time_keeps_its_row),

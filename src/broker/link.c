@@ -53,8 +53,10 @@ static void link_opened(struct session *session, const struct connack *connack)
 static void link_withdraw(struct session *session, const struct opening *opening)
 {
     struct link *link = session->link;
-    if (!opening->connack.session_present)
+    if (!opening->connack.session_present) {
         session->expiry_s = 0;
+        session->has_row = true; /* perhaps that of the one before, whose removal failed with it */
+    }
     session_offline(session, false);
     link_refuse(link, REASON_SERVER_UNAVAILABLE, "storage takes no writes at present");
 }

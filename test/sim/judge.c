@@ -274,8 +274,9 @@ void judge_publish(int index, const struct packet *packet)
     CHECK(packet->topic == message->topic, "message %u has another topic", packet->number);
     CHECK(packet->qos <= message->qos, "message %u has another QoS", packet->number);
     struct out *out = packet->qos > 0 ? judge_find(client, packet->packet_id) : NULL;
-    const bool repeats = out && out->number == packet->number && out->way == packet->way &&
-                         (packet->dup || !message->trimmed);
+    const bool repeats =
+        out && out->number == packet->number && out->way == packet->way &&
+        (packet->dup || !(message->trimmed || (out->restarted && model.failed_tick)));
     CHECK(repeats || may_get(index, message, packet), "c%d: message %u on %s%s was not asked for",
           index, packet->number, sim_topics[packet->topic], packet->retain ? ", retained," : "");
     check_expiry(index, message, packet);

@@ -127,7 +127,7 @@ static void ask_unknown(struct model_client *client)
     struct model_sub *sub = &client->subs[client->asked.filter];
     if (client->asked.off && sub->span_count > 0)
         sub->spans[sub->span_count - 1].end = UINT32_MAX;
-    sub->sure = false;
+    sub->sure = sub->walk_sure = false;
     client->asked.filter = -1;
     client->changed_tick = model.tick;
 }
@@ -651,6 +651,8 @@ static void session_killed(int index, bool orderly, uint64_t away_ms)
         leaves(client);
         client->end_lo_ms = known ? now_ms : MIN(now_ms, row_ms);
         client->end_hi_ms = known ? now_ms : MAX(now_ms, row_ms);
+        if (!orderly) /* it began as an orderly end, and says when it was */
+            client->end_hi_ms += away_ms;
     } else if (!known) {
         client->end_lo_ms = MIN(client->end_lo_ms, MIN(now_ms, row_ms));
         client->end_hi_ms = MAX(client->end_hi_ms, MAX(now_ms, row_ms));
@@ -728,8 +730,8 @@ void model_killed(bool orderly, uint64_t down_ms)
             message->promised = false;
     }
     for (int i = 0; i < CLIENTS; i++) {
-        will_killed(i, orderly, orderly ? down_ms : 0);
-        session_killed(i, orderly, orderly ? down_ms : 0);
+        will_killed(i, orderly, down_ms);
+        session_killed(i, orderly, down_ms);
     }
     model_clock(model.now_ms);
 }

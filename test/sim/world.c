@@ -468,7 +468,7 @@ void world_kill(bool lazy_survives, uint64_t down_ms)
     bed_kill(world.bed, lazy_survives);
     world.failed = mem_store_failed(world.bed->store);
     model.now_ms = world.bed->now_ms;
-    model_killed(false, down_ms);
+    model_killed(false, 0);
     world_clock(0);
 }
 
