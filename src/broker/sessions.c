@@ -301,8 +301,8 @@ bool sessions_remove_again(struct broker *broker)
     struct list again;
     list_init(&again);
     list_take(&broker->removed, &again);
-    while (!list_empty(&again)) {
-        struct removed *removed = LIST_FIRST(&again, struct removed, node);
+    list_each_safe (it, &again) {
+        struct removed *removed = CONTAINER_OF(it, struct removed, node);
         const struct session *session = session_find(broker, removed->client_id);
         list_remove(&removed->node);
         if (session && session->has_row) {
@@ -320,8 +320,9 @@ bool sessions_remove_again(struct broker *broker)
 
 void sessions_forget_removed(struct broker *broker)
 {
-    while (!list_empty(&broker->removed))
-        (void)removed_free(LIST_FIRST(&broker->removed, struct removed, node));
+    list_each_safe (it, &broker->removed) {
+        (void)removed_free(CONTAINER_OF(it, struct removed, node));
+    }
 }
 
 void session_start_expiry(struct session *session, uint64_t elapsed_ms)

@@ -149,9 +149,9 @@ void wills_retry(struct broker *broker)
     struct list due;
     list_init(&due);
     list_take(&broker->wills_due, &due);
-    while (!list_empty(&due)) {
-        struct will_job *job = LIST_FIRST(&due, struct will_job, node);
-        list_remove(&job->node);
+    list_each_safe (it, &due) {
+        struct will_job *job = CONTAINER_OF(it, struct will_job, node);
+        list_remove(it);
         job->storing = false;
         will_submit(broker, job);
     }
@@ -171,8 +171,9 @@ void wills_init(struct broker *broker)
 void wills_done(struct broker *broker)
 {
     timer_stop(broker->deps.timers, &broker->wills_timer);
-    while (!list_empty(&broker->wills_due))
-        (void)will_job_free(LIST_FIRST(&broker->wills_due, struct will_job, node));
+    list_each_safe (it, &broker->wills_due) {
+        (void)will_job_free(CONTAINER_OF(it, struct will_job, node));
+    }
 }
 
 /* Spec: [MQTT3-3.1.2-8] [MQTT3-3.1.2-10] [MQTT3-3.1.2-16] [MQTT3-3.1.2-17] [MQTT5-3.1.2-8]
