@@ -19,6 +19,7 @@
 #define TRIM_BYTES_MAX  (UINT64_C(4) << 20) /* of copies under way, unless it is one */
 #define TRIM_VISITS_MAX 1024u               /* entries looked at in one turn */
 #define TRIM_RETRY_MS   1000u
+#define TRIM_WAIT_MS    10u /* for publishes under way that will replace what was found */
 
 struct trim_read {
     struct trim *trim;
@@ -36,6 +37,7 @@ struct trim {
     uint32_t copies; /* under way */
     uint64_t copy_bytes;
     bool found;  /* something below the limit in this pass */
+    bool waits;  /* and something that a publish is about to replace */
     bool ended;  /* this pass has seen all entries */
     bool failed; /* the store takes nothing: wait for next_turn */
     struct timer next_turn;
@@ -49,6 +51,17 @@ struct copy {
     uint64_t position;  /* of what was copied */
     uint64_t size;
 };
+
+/* A publish is about to replace it; whether it succeeds is seen by a later pass. */
+static bool is_being_replaced(const struct retained *retained)
+{
+#ifdef MUTATION_STALE_RETAINED_COPY
+    (void)retained;
+    return false;
+#else
+    return retained->pending > 0;
+#endif
+}
 
 static void trim_go_on(struct trim *trim)
 {
@@ -85,10 +98,8 @@ static int trim_copy(struct trim *trim, const struct message *message)
     struct retained *retained = retained_find(broker->retained, message->topic);
     if (!retained || !retained->present || retained->position != message->position)
         return 0;
-#ifndef MUTATION_STALE_RETAINED_COPY
-    if (retained->pending > 0)
+    if (is_being_replaced(retained))
         return 0;
-#endif
     struct message copied = *message;
     copied.flags |= MESSAGE_COPY;
     copied.origin = retained->origin;
@@ -177,7 +188,11 @@ static enum found trim_find(struct trim *trim, uint32_t *visits_left, uint64_t *
             break;
         }
         at = topic;
-        if (retained && retained->position < trim->position) {
+        if (!retained || retained->position >= trim->position)
+            continue;
+        if (is_being_replaced(retained)) {
+            trim->waits = true;
+        } else {
             *ret_position = retained->position;
             result = FOUND_ONE;
             break;
@@ -207,9 +222,9 @@ static void trim_end_pass(struct trim *trim)
     struct broker *broker = trim->broker;
     if (trim->read_count > 0 || trim->copies > 0)
         return;
-    if (trim->found) {
-        trim->found = trim->ended = false;
-        timer_start(broker->deps.timers, &trim->next_turn, 0);
+    if (trim->found || trim->waits) {
+        timer_start(broker->deps.timers, &trim->next_turn, trim->found ? 0 : TRIM_WAIT_MS);
+        trim->found = trim->waits = trim->ended = false;
         return;
     }
     broker->trim = trim_free(broker, trim);
