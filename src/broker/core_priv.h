@@ -418,8 +418,11 @@ void inflight_undo(struct inflight *inflight);
 void inflight_dispose(struct broker *broker, struct inflight *inflight);
 /* QoS 2: writes its row with its state; then `unsent` or PUBREL. */
 void inflight_write(struct inflight *inflight);
-/* The client has it, or the message is gone: PUBREL, once that is durable. */
+/* QoS 2, sent: sends PUBREL, once that is durable. */
 void inflight_release(struct inflight *inflight);
+/* Its message cannot be sent again. A client that may hold the packet ID of a QoS 2 message lets go
+ * of it first: it would take the next message with that ID for a repetition. */
+void inflight_give_up(struct inflight *inflight);
 void inflight_free_finished(struct broker *broker);
 /* Zeroed. It is freed by inflight_free, which keeps some for the next. */
 struct inflight *inflight_alloc(struct broker *broker);

@@ -240,19 +240,6 @@ static void inflight_written(struct broker *broker, void *data, int err)
     }
 }
 
-void inflight_release(struct inflight *inflight)
-{
-    struct session *session = inflight->session;
-    if (session->durable) {
-        inflight->state = INFLIGHT_RELEASING;
-        inflight_write(inflight);
-        return;
-    }
-    inflight->state = INFLIGHT_RELEASED;
-    session->link->ops->ack(session->link, PACKET_PUBREL, inflight->packet_id, REASON_SUCCESS,
-                            NULL);
-}
-
 void inflight_write(struct inflight *inflight)
 {
     struct broker *broker = inflight->session->broker;
@@ -273,4 +260,31 @@ void inflight_write(struct inflight *inflight)
     if (state == INFLIGHT_RELEASING)
         inflight->state = INFLIGHT_SENT;
     session_kick_later(inflight->session, REASON_QUOTA_EXCEEDED);
+}
+
+void inflight_release(struct inflight *inflight)
+{
+    struct session *session = inflight->session;
+    ASSERT(inflight->state == INFLIGHT_SENT);
+    if (session->durable) {
+        inflight->state = INFLIGHT_RELEASING;
+        inflight_write(inflight);
+        return;
+    }
+    inflight->state = INFLIGHT_RELEASED;
+    inflight->unsent = false;
+    session->link->ops->ack(session->link, PACKET_PUBREL, inflight->packet_id, REASON_SUCCESS,
+                            NULL);
+}
+
+void inflight_give_up(struct inflight *inflight)
+{
+    struct session *session = inflight->session;
+    if (inflight->qos == 2 && inflight->sent_before && inflight->state == INFLIGHT_SENT) {
+        if (session->resend == &inflight->node)
+            session->resend = inflight->node.next;
+        inflight_release(inflight);
+    } else {
+        inflight_end(inflight);
+    }
 }

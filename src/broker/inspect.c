@@ -290,9 +290,14 @@ int inspect_client(struct broker *broker, struct slice client_id, struct client_
     if (!session)
         return ERR_NOTFOUND;
     client_describe(session, ret_info);
+    ret_info->subscription_count = 0;
     list_each (it, &session->subs) {
         const struct sub *sub = CONTAINER_OF(it, struct sub, session_node);
-        if (each && !sub->filter->is_private)
+        /* One that was unsubscribed and is being drained is none any more. */
+        if (sub->filter->is_private || sub->end_position != UINT64_MAX)
+            continue;
+        ret_info->subscription_count++;
+        if (each)
             subscription_describe(broker, sub, each, data);
     }
     return 0;

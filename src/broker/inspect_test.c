@@ -149,6 +149,32 @@ static void clients_are_listed(void **state)
     bed_close(bed);
 }
 
+/* A subscription that still delivers what came before its UNSUBSCRIBE is none any more. */
+static void drained_subscriptions_are_not_listed(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_open();
+    client_connect(bed, &a, "a", transient);
+    client_connect(bed, &b, "b", (struct how){.expiry_s = 100, .receive_max = 1});
+    client_subscribe(bed, &b, "t", (struct wants){.qos = 1});
+    client_subscribe(bed, &b, "u", (struct wants){.qos = 0});
+    client_publish(&a, "t", "1", (struct options){.qos = 1});
+    client_publish(&a, "t", "2", (struct options){.qos = 1, .packet_id = 2});
+    bed_run(bed);
+    const uint16_t pid = client_expect_message(&b, "1", 1)->packet_id;
+    assert_int_equal(client_unsubscribe(bed, &b, "t"), 0);
+    char text[64];
+    struct strbuf list;
+    strbuf_init_array(&list, text, sizeof text);
+    struct client_info info;
+    assert_int_equal(inspect_client(bed->broker, slice_str("b"), &info, list_filter, &list), 0);
+    assert_string_equal(text, "u:0:0 ");
+    assert_int_equal(info.subscription_count, 1);
+    client_ack(bed, &b, PACKET_PUBACK, pid);
+    client_expect_message(&b, "2", 1);
+    bed_close(bed);
+}
+
 static void clients_are_kicked(void **state)
 {
     (void)state;
@@ -189,6 +215,7 @@ int main(void)
         cmocka_unit_test(topics_are_created_changed_listed),
         cmocka_unit_test(topics_are_deleted_with_all_they_hold),
         cmocka_unit_test(clients_are_listed),
+        cmocka_unit_test(drained_subscriptions_are_not_listed),
         cmocka_unit_test(clients_are_kicked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

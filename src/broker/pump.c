@@ -23,13 +23,7 @@ static void resend_read(void *owner, int err, const struct store_read *read)
     if (read_is_hopeless(err, read)) {
         session->trimmed++;
         metric_add(&session->broker->deps.metrics->messages_trimmed, 1);
-        if (inflight->qos == 2 && inflight->sent_before) {
-            /* The client may hold it, and would take the next one with this packet ID for it. */
-            session->resend = inflight->node.next;
-            inflight_release(inflight);
-        } else {
-            inflight_end(inflight);
-        }
+        inflight_give_up(inflight);
     } else if (err < 0) {
         session_kick_later(session, REASON_UNSPECIFIED);
         return;
@@ -39,7 +33,7 @@ static void resend_read(void *owner, int err, const struct store_read *read)
         if (result == DELIVER_BLOCKED)
             return;
         if (result == DELIVER_SKIPPED)
-            inflight_end(inflight);
+            inflight_give_up(inflight);
         else
             session->resend = inflight->node.next;
     }

@@ -315,11 +315,47 @@ const char *__asan_default_options(void)
     return "detect_leaks=0";
 }
 
+/* The client may hold the packet ID of a message that retention has removed since: it is told to let
+ * go of it, or it would take the next message with that ID for a repetition. */
+static void removed_message_releases_its_packet_id(void **state)
+{
+    (void)state;
+    for (int restart = 0; restart < 3; restart++) {
+        struct bed *bed = bed_open();
+        client_connect(bed, &a, "a", transient);
+        client_connect(bed, &b, "b", durable);
+        client_subscribe(bed, &b, "t", (struct wants){.qos = 2});
+        client_publish(&a, "t", "removed", (struct options){.qos = 2});
+        bed_run(bed);
+        const uint16_t pid = client_expect_message(&b, "removed", 2)->packet_id;
+        client_lose(&b);
+        bed_run(bed);
+        mem_store_trim(bed->store, UINT64_MAX);
+        bed_pass(bed, 1000);
+        if (restart == 1)
+            bed_restart(bed);
+        else if (restart == 2)
+            bed_crash(bed, true);
+        client_connect(bed, &b, "b", durable);
+        assert_true(b.present);
+        assert_int_equal(client_expect(&b, PACKET_PUBREL)->packet_id, pid);
+        client_ack(bed, &b, PACKET_PUBCOMP, pid);
+        client_expect_nothing(&b);
+        client_connect(bed, &a, "a", transient);
+        client_publish(&a, "t", "next", (struct options){.qos = 2});
+        bed_run(bed);
+        client_expect_message(&b, "next", 2);
+        client_expect_nothing(&b);
+        bed_close(bed);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(offline_messages_wait),
         cmocka_unit_test(unacknowledged_is_sent_again),
+        cmocka_unit_test(removed_message_releases_its_packet_id),
         cmocka_unit_test(same_client_id_takes_over),
         cmocka_unit_test(same_client_id_is_refused_when_configured),
         cmocka_unit_test(late_answers_stay_with_their_connection),
