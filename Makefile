@@ -1,21 +1,23 @@
 # What people type. `make run` and `make test` install what they need first (Debian 12).
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-long bench fuzz format clean
+.PHONY: help run build test test-long torture bench fuzz format clean
 
 FUZZ_SECONDS ?= 60
 BENCH_ARGS ?=
+TORTURE_CYCLES ?= 1000
 
 help:
 	@echo "make run        build TideMQ and start it in the foreground on 127.0.0.1:1883, data in ./data"
 	@echo "make build      build it: build/release/tidemq"
 	@echo "make test       run all tests (under 30 minutes)"
 	@echo "make test-long  run what does not fit there too"
+	@echo "make torture    kill the server TORTURE_CYCLES ($(TORTURE_CYCLES)) times; TORTURE_SEED=N for that seed"
 	@echo "make bench      measure TideMQ beside other servers, tables and plots (about 45 minutes)"
 	@echo "make fuzz       run each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS))"
 	@echo "make format     format the C sources"
 	@echo "make clean      remove build/ (data/ stays)"
 	@echo
-	@echo "run, build, test, test-long, bench and fuzz install missing Debian packages first, as root or"
+	@echo "run, build, test, test-long, torture, bench and fuzz install missing Debian packages first, as root or"
 	@echo "through sudo, and say which."
 
 build:
@@ -35,6 +37,12 @@ test:
 test-long:
 	@tools/install.sh test
 	python3 tools/test.py --long
+
+torture:
+	@tools/install.sh test
+	@$(MAKE) --no-print-directory build
+	python3 test/torture/torture.py --cycles $(TORTURE_CYCLES) \
+		$(if $(TORTURE_SEED),--seed $(TORTURE_SEED))
 
 bench:
 	@tools/install.sh bench

@@ -100,7 +100,7 @@ def suites(is_long):
         pytest("e2e-asan", e2e, builds=("asan",), workers=2, env=asan, timeout_s=many),
         pytest("e2e-loops", e2e, workers=2, env=loops),
         pytest("clients", ROOT / "test" / "clients", timeout_s=1200, each_s=900),
-        pytest("ledger", ROOT / "test" / "ledger", timeout_s=many, each_s=many),
+        pytest("torture", ROOT / "test" / "torture", timeout_s=many, each_s=many),
         pytest("scale", ROOT / "test" / "scale", timeout_s=many, each_s=many),
         pytest("powercut", "-s", ROOT / "test" / "powercut", timeout_s=many, each_s=many),
         pytest("damage", ROOT / "test" / "damage", workers=2, timeout_s=many, each_s=many),

@@ -87,7 +87,6 @@ static void release_done(struct broker *broker, void *data, int err)
  * Spec: [MQTT3-4.3.3-2] [MQTT5-4.3.3-11] [MQTT5-4.3.3-12] */
 static void on_pubrel(struct session *session, uint16_t packet_id)
 {
-    struct broker *broker = session->broker;
     struct link *link = session->link;
     void *held = pidmap_find(&session->inbound, packet_id);
     if (!held) {
@@ -96,12 +95,17 @@ static void on_pubrel(struct session *session, uint16_t packet_id)
     }
     if (held != INBOUND_RECEIVED)
         return;
+#ifdef MUTATION_KILL_RELEASE_UNWRITTEN
+    if (true) {
+#else
     if (!session->durable) {
+#endif
         pidmap_remove(&session->inbound, packet_id);
         publish_answered(session);
         link->ops->ack(link, PACKET_PUBCOMP, packet_id, REASON_SUCCESS, NULL);
         return;
     }
+    struct broker *broker = session->broker;
     row_delete_inbound(&broker->txn, session->number, packet_id);
     struct release *release = mem_new(sizeof *release);
     *release = (struct release){

@@ -166,7 +166,11 @@ static enum deliver_result sent(struct session *session, int err)
 static enum deliver_result deliver_new(struct inflight *inflight, struct delivery *delivery)
 {
     struct session *session = inflight->session;
+#ifdef MUTATION_KILL_OUTBOUND_UNWRITTEN
+    if (false) {
+#else
     if (inflight->qos == 2 && session->durable) {
+#endif
         inflight->state = INFLIGHT_STORING;
         inflight_write(inflight);
         return DELIVER_DONE;

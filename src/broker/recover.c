@@ -393,7 +393,9 @@ static int recover_inbound(void *data, struct slice key, struct slice value)
         recovery_sweep(recovery, key);
         return 0;
     }
+#ifndef MUTATION_KILL_FORGET_INBOUND
     pidmap_put(&session->inbound, packet_id, INBOUND_RECEIVED);
+#endif
     return 0;
 }
 

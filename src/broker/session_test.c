@@ -315,8 +315,8 @@ const char *__asan_default_options(void)
     return "detect_leaks=0";
 }
 
-/* The client may hold the packet ID of a message that retention has removed since: it is told to let
- * go of it, or it would take the next message with that ID for a repetition. */
+/* The client may hold the packet ID of a message that retention has removed since: it is told to
+ * let go of it, or it would take the next message with that ID for a repetition. */
 static void removed_message_releases_its_packet_id(void **state)
 {
     (void)state;

@@ -79,6 +79,9 @@ static void answer_write(struct broker *broker, struct answer *answer)
  */
 static void answer_when_durable(struct session *session, struct answer *answer)
 {
+#ifdef MUTATION_KILL_NO_SUB_ROW
+    txn_clear(&session->broker->txn);
+#endif
     if (session->broker->txn.count > 0)
         answer_write(session->broker, answer);
     if (answer->writes > 0)

@@ -285,6 +285,10 @@ void trim_begin(struct broker *broker, uint64_t position)
     trim->step.run = trim_step;
     list_init(&trim->step.node);
     broker->trim = trim;
+#ifdef MUTATION_KILL_NO_COPY
+    trim_finish(trim);
+    return;
+#endif
     trim_go_on(trim);
 }
 

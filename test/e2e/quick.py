@@ -1,4 +1,4 @@
-"""A small MQTT 3.1.1 client whose every packet the test decides: for the ledger and the power cuts.
+"""A small MQTT 3.1.1 client whose every packet the test decides: for power cuts and other tests.
 
 It keeps what a client must keep over connections (packet IDs in use, what was sent, what was
 received) in a State that outlives the connection, as a real one would on its disk.

@@ -157,6 +157,9 @@ static const struct qchain **sort_chains(const struct qgen *gen, uint32_t *ret_c
             chains[count++] = chain;
     }
     qsort(chains, count, sizeof *chains, compare_chains);
+#ifdef MUTATION_KILL_SEAL_SHORT
+    count -= count > 1;
+#endif
     *ret_count = count;
     return chains;
 }
