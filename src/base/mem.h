@@ -29,6 +29,10 @@ char *mem_strdup(const char *text);
 /* Frees what any of the above returned; NULL is fine. */
 void mem_free(void *ptr);
 
+/* Bytes in use in the whole process, of all the above, with what the allocator adds to each block.
+ * Other threads' changes may be missing, up to 16 KiB for each. */
+uint64_t mem_used(void);
+
 /* Makes the nth mem_try_* call from now fail, once (n from 1; 0 = never). Tests only; this thread.
  */
 void mem_fail_at(uint64_t n);

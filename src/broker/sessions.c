@@ -70,8 +70,11 @@ static void retry_due(struct timer *timer)
 struct session *session_new(struct broker *broker, struct slice client_id, uint64_t number)
 {
     struct session *session = mem_new(sizeof *session);
+    if (core_copy(client_id, &session->client_id) < 0) {
+        mem_free(session);
+        return NULL;
+    }
     session->broker = broker;
-    session->client_id = core_copy(client_id);
     session->username = slice_of("", 0);
     session->number = number;
     session->created_ms = core_wall_ms(broker);

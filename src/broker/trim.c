@@ -71,8 +71,12 @@ static int trim_copy(struct trim *trim, const struct message *message)
     copied.flags |= MESSAGE_COPY;
     copied.origin = retained->origin;
     struct copy *copy = mem_new(sizeof *copy);
+    if (txn_reserve(&broker->txn, TXN_ROW_ROOM + message->topic.size) < 0 ||
+        core_copy(message->topic, &copy->topic) < 0) {
+        mem_free(copy);
+        return ERR_NOMEM;
+    }
     copy->trim = trim;
-    copy->topic = core_copy(message->topic);
     copy->position = message->position;
     row_put_retained(&broker->txn, message->topic, retained);
     copy->append = (struct store_append){
@@ -123,10 +127,13 @@ static const struct topic *trim_topic(const struct trim *trim)
 static bool trim_next_topic(struct trim *trim)
 {
     const struct topic *topic = trim_topic(trim);
+    struct slice first = {.bytes = NULL};
+    if (topic && core_copy(topic->name, &first) < 0)
+        return true; /* the same one again */
     core_free(&trim->after);
     if (trim->first.bytes)
         core_free(&trim->first);
-    trim->first = topic ? core_copy(topic->name) : (struct slice){.bytes = NULL};
+    trim->first = first;
     return topic != NULL;
 }
 
@@ -136,7 +143,8 @@ static int trim_find(struct trim *trim, uint64_t *ret_position)
 {
     struct broker *broker = trim->broker;
     char *filter = mem_try_alloc((size_t)trim->first.size + 2);
-    ASSERT(filter);
+    if (!filter)
+        return 0;
     for (uint32_t i = 0; i < trim->first.size; i++)
         filter[i] = (char)trim->first.bytes[i];
     filter[trim->first.size] = '/';
@@ -151,7 +159,9 @@ static int trim_find(struct trim *trim, uint64_t *ret_position)
             result = -1;
             break;
         }
-        const struct slice after = core_copy(topic);
+        struct slice after;
+        if (core_copy(topic, &after) < 0)
+            break;
         core_free(&trim->after);
         trim->after = after;
         if (retained && retained->position < trim->position) {

@@ -220,12 +220,12 @@ static int on_deliver(struct link *link, const struct delivery *delivery)
     if (size > (conn->packet_max > 0 ? conn->packet_max : FRAME_PACKET_MAX))
         return ERR_FULL; /* [MQTT5-3.1.2-24] */
     /* QoS 0 cannot wait in a queue: it gets more room before it is dropped. */
-    const uint64_t output_max = proxy_output_max(proxy) * (delivery->qos == 0 ? QOS0_ROOM : 1);
+    const bool more = delivery->qos == 0 && !budget_is_tight(&proxy->budget);
+    const uint64_t output_max = proxy_output_max(proxy) * (more ? QOS0_ROOM : 1);
     if (conn->out.size > 0 && conn->out.size + size > output_max)
         return wait_for_room(conn);
-    if (!budget_has(&proxy->budget, size)) {
-        if (conn->out.size == 0)
-            proxy_starve(proxy);
+    if (!budget_has(&proxy->budget, BUDGET_OUTPUT, size)) {
+        proxy_starve(proxy);
         return wait_for_room(conn);
     }
     if (!share_add(&proxy->share, delivery->fanout, &publish, delivery->message->payload, size,

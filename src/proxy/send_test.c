@@ -367,7 +367,7 @@ static void deliveries_keep_to_the_budget(void **state)
     uint8_t payload[3000] = {0};
     const struct message message = message_of("t", payload, sizeof payload);
     const uint64_t free_bytes = bench.proxy->budget.max - bench.proxy->budget.used - 100;
-    assert_true(budget_take(&bench.proxy->budget, free_bytes));
+    assert_true(budget_take(&bench.proxy->budget, BUDGET_SMALL, free_bytes));
     assert_int_equal(deliver(&message, 0, 0), ERR_AGAIN);
     bench_turn(&bench);
     assert_int_equal(core.writables, 0);
@@ -390,7 +390,7 @@ static void output_shrinks_when_memory_is_short(void **state)
     bench_open(&bench, NULL);
     bench_connect(&bench, MQTT_V311);
     const uint64_t half = bench.proxy->budget.max / 2 + 1;
-    assert_true(budget_take(&bench.proxy->budget, half));
+    assert_true(budget_take(&bench.proxy->budget, BUDGET_SMALL, half));
     uint8_t payload[3000] = {0};
     const struct message message = message_of("t", payload, sizeof payload);
     uint32_t sent = 0;

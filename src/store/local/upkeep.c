@@ -18,7 +18,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define OVERLAY_MAX    (UINT64_C(64) << 20)
 #define SEAL_SPAN      (UINT64_C(1) << 30)
 #define SEAL_SPAN_STOP (UINT64_C(16) << 30)
 
@@ -149,7 +148,7 @@ static bool checkpoint_due(const struct local *local)
     if (overlay_empty(&local->overlay))
         return false;
     return loop_now_ms(local->loop) >= local->checkpoint_due_ms ||
-           local->overlay.bytes > OVERLAY_MAX;
+           local->overlay.bytes > local->config.overlay_bytes;
 }
 
 /* --- sealing and merging ------------------------------------------------------------------- */
