@@ -7,7 +7,8 @@
 
 #include <string.h>
 
-#define NUMBER_BLOCK 1024u
+#define NUMBER_BLOCK    1024u
+#define PASSING_NUMBERS (UINT64_C(1) << 62)
 
 /* The cache of matches takes this part of the memory allowed, and not more entries than this. */
 #define CACHE_PART        32u
@@ -178,6 +179,15 @@ uint64_t core_new_number(struct broker *broker)
     if (broker->next_number >= broker->number_limit && numbers_reserve(broker) < 0)
         return 0;
     return broker->next_number++;
+}
+
+/* Above all that are ever reserved, and above those of every earlier start: a million a
+ * millisecond would have to be used up for two to meet. */
+uint64_t core_passing_number(struct broker *broker)
+{
+    if (broker->next_passing == 0)
+        broker->next_passing = PASSING_NUMBERS | core_wall_ms(broker) << 20;
+    return broker->next_passing++;
 }
 
 uint32_t core_new_queue_id(struct broker *broker)

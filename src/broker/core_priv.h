@@ -236,6 +236,7 @@ struct broker {
     struct list dropped_queues;  /* struct dropped_queue */
 
     uint64_t next_number, number_limit; /* of sessions and groups */
+    uint64_t next_passing;
     uint32_t next_queue_id, queue_id_limit;
 
     uint32_t pending; /* appends with a done under way */
@@ -271,6 +272,8 @@ uint64_t core_now_ms(const struct broker *broker); /* monotonic */
 uint64_t core_wall_ms(const struct broker *broker);
 /* A number never used before; 0 when the store takes no writes. */
 uint64_t core_new_number(struct broker *broker);
+/* The same for what never has rows: needs no store. */
+uint64_t core_passing_number(struct broker *broker);
 uint32_t core_new_queue_id(struct broker *broker);
 /* Ends one pending append; calls idle when it was the last of a draining broker. */
 void core_ended(struct broker *broker);

@@ -282,7 +282,9 @@ static struct session *link_session(struct broker *broker, const struct packet_c
     *ret_present = session != NULL;
     if (session)
         return session;
-    const uint64_t number = core_new_number(broker);
+    uint64_t number = core_new_number(broker);
+    if (number == 0 && granted_expiry(broker, packet) == 0 && !packet->has_will)
+        number = core_passing_number(broker); /* it will have no rows */
     if (number > 0)
         session = session_new(broker, packet->client_id, number);
     *ret_reason = number > 0 ? REASON_QUOTA_EXCEEDED : REASON_SERVER_UNAVAILABLE;

@@ -143,6 +143,13 @@ static void a_full_disk_does_not_stop_readers(void **state)
     assert_true(b.open);
     client_connect_begin(bed, &c, "c", durable);
     assert_int_equal(c.connack, REASON_SERVER_UNAVAILABLE);
+    bed->broker->number_limit = bed->broker->next_number; /* the reserved ones are used up */
+    client_connect(bed, &c, "d", transient);
+    assert_true(session_find(bed->broker, slice_str("d"))->number > UINT32_MAX);
+    assert_int_equal(client_subscribe(bed, &c, "t", (struct wants){.qos = 0}), 0);
+    client_publish(&a, "t", "q0", (struct options){.qos = 0});
+    client_expect_message(&c, "q0", 0);
+    client_expect_message(&b, "q0", 0);
     mem_store_set_writable(bed->store, true);
     bed_pass(bed, 1300);
     assert_int_equal(client_subscribe(bed, &b, "t/2", (struct wants){.qos = 1}), 1);

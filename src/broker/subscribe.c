@@ -149,10 +149,10 @@ static uint8_t filter_refusal(struct broker *broker, struct slice filter, char *
     const int err = topic_admit(broker, first, &topic);
     if (err == ERR_NOTFOUND && text[0] == '\0')
         (void)topic_missing_text(first, text);
-    if (err == ERR_FULL)
-        return REASON_QUOTA_EXCEEDED;
     if (err == ERR_UNAVAILABLE)
-        return REASON_IMPLEMENTATION;
+        set_text(text, STORE_TEXT);
+    if (err == ERR_FULL || err == ERR_UNAVAILABLE)
+        return REASON_QUOTA_EXCEEDED;
     return err < 0 ? REASON_FILTER_INVALID : 0;
 }
 
@@ -289,8 +289,10 @@ static uint8_t subscribe_one(struct session *session, struct wanted *wanted, cha
         return refusal;
     bool is_new = false;
     struct sub *sub = subscribe_make(session, wanted, &is_new);
-    if (!sub)
-        return REASON_IMPLEMENTATION;
+    if (!sub) {
+        set_text(text, broker->writable ? "memory.limit is reached" : STORE_TEXT);
+        return REASON_QUOTA_EXCEEDED;
+    }
     /* [MQTT5-3.3.1-9] [MQTT5-3.3.1-10] [MQTT5-3.3.1-11] none for shared ones */
     const uint8_t handling = wanted->entry.retain_handling;
     const bool wants_retained = !sub->group && (handling == 0 || (handling == 1 && is_new));
