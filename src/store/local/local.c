@@ -227,7 +227,10 @@ static int open_metadb_in(struct local *local, const char *name, struct metadb_s
     const int size = snprintf(path, sizeof path, "%s/%s", local->config.dir, name);
     if (size < 0 || (size_t)size >= sizeof path)
         return -ENAMETOOLONG;
-    return metadb_open(path, false, &local->db, ret_state, reterr);
+    const int err = metadb_open(path, false, &local->db, ret_state, reterr);
+    if (err == 0)
+        metadb_set_dirty_max(local->db, local->config.overlay_bytes);
+    return err;
 }
 
 /* LMDB cannot open what a power cut leaves of a file it was making: the database is made under

@@ -15,6 +15,11 @@
 
 #define MAP_SIZE (UINT64_C(64) << 30)
 
+enum { PAGE_SIZE = 4096 };
+
+/* Of pages in memory during a commit, unless told otherwise. */
+#define DIRTY_DEFAULT (UINT64_C(64) << 20)
+
 enum { STATE_VERSION = 1, LONG_KEY_SIZE = METADB_KEY_MAX + 16 };
 
 static const char state_key[] = "state";
@@ -32,6 +37,7 @@ struct metadb {
     MDB_env *env;
     MDB_dbi rows, queues, states;
     struct state_row state; /* as committed */
+    uint64_t dirty_max;
 };
 
 /* LMDB's codes as ours. */
@@ -300,19 +306,49 @@ static int finish(struct metadb *db, MDB_txn *txn, int code, struct state_row *s
     return report(code, "write", reterr);
 }
 
+/* Bytes of pages that a transaction holds in memory for a row at worst: a page of its own, or those
+ * of a long value. */
+static uint64_t dirty_bytes(const struct overlay_row *row)
+{
+    const uint64_t size = (uint64_t)row->key_size + row->value_size;
+    return (size / PAGE_SIZE + 1) * PAGE_SIZE;
+}
+
+/* How many of the rows go into the next transaction. */
+static uint64_t part_size(const struct metadb *db, struct overlay_row *const *rows, uint64_t count)
+{
+    uint64_t part = 0, bytes = 0;
+    while (part < count && (part == 0 || bytes + dirty_bytes(rows[part]) <= db->dirty_max))
+        bytes += dirty_bytes(rows[part++]);
+    return part;
+}
+
+void metadb_set_dirty_max(struct metadb *db, uint64_t bytes)
+{
+    db->dirty_max = bytes;
+}
+
 int metadb_commit(struct metadb *db, struct overlay_row *const *rows, uint64_t count,
                   uint64_t applied, struct errmsg *reterr)
 {
     ASSERT(applied >= db->state.applied);
-    struct state_row state = db->state;
-    state.applied = applied;
-    MDB_txn *txn = NULL;
-    int code = mdb_txn_begin(db->env, NULL, 0, &txn);
-    if (code)
-        return report(code, "write", reterr);
-    for (uint64_t i = 0; i < count && code == 0; i++)
-        code = put_row(db, txn, rows[i]);
-    return finish(db, txn, code, &state, reterr);
+    uint64_t done = 0;
+    int err = 0;
+    do {
+        const uint64_t part = part_size(db, rows + done, count - done);
+        struct state_row state = db->state;
+        if (done + part == count)
+            state.applied = applied;
+        MDB_txn *txn = NULL;
+        int code = mdb_txn_begin(db->env, NULL, 0, &txn);
+        if (code)
+            return report(code, "write", reterr);
+        for (uint64_t i = 0; i < part && code == 0; i++)
+            code = put_row(db, txn, rows[done + i]);
+        err = finish(db, txn, code, &state, reterr);
+        done += part;
+    } while (err == 0 && done < count);
+    return err;
 }
 
 static bool is_dropped(MDB_val value)
@@ -415,6 +451,7 @@ int metadb_open(const char *path, bool read_only, struct metadb **ret_db,
                 struct metadb_state *ret_state, struct errmsg *reterr)
 {
     struct metadb *db = mem_new(sizeof *db);
+    db->dirty_max = DIRTY_DEFAULT;
     db->meta.ops = &meta_ops;
     int code = mdb_env_create(&db->env);
     if (code == 0)

@@ -28,8 +28,12 @@ struct metadb *metadb_close(struct metadb *db); /* NULL is fine */
 struct meta *metadb_meta(struct metadb *db);    /* lives as long as the database */
 uint64_t metadb_size(struct metadb *db);        /* bytes of the file, as LMDB counts them */
 
-/* Writes rows in one synced transaction, together with `applied`. Returns 0; -ENOSPC: the map or
- * the disk is full; ERR_CORRUPT; -errno. After an error nothing has changed. */
+/* Bounds the memory that a commit takes beyond its rows (64 MiB). */
+void metadb_set_dirty_max(struct metadb *db, uint64_t bytes);
+/* Writes rows, and with the last of them `applied`, in synced transactions of bounded size: LMDB
+ * keeps every page that it changes in memory until its end. Rows may be newer than the position
+ * that counts, then; what is replayed from there on changes all of those again. Returns 0; -ENOSPC:
+ * the map or the disk is full; ERR_CORRUPT; -errno. After an error the position has not changed. */
 MUST_CHECK int metadb_commit(struct metadb *db, struct overlay_row *const *rows, uint64_t count,
                              uint64_t applied, struct errmsg *reterr);
 
