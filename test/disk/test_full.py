@@ -18,10 +18,11 @@ CONFIG = {"store.segment_size": "4MiB", "store.pool_segments": 1, "store.tail_by
 
 
 class Publisher:
-    """Publishes numbered messages of 16 KiB at QoS 1 or 2 and knows which were acknowledged."""
+    """Publishes numbered messages at QoS 1 or 2 and knows which were acknowledged."""
 
-    def __init__(self, server, version, topic, qos):
+    def __init__(self, server, version, topic, qos, size=16 * KIB):
         self.server, self.version, self.topic, self.qos = server, version, topic, qos
+        self.size = size
         self.acknowledged, self.refusal, self.count = [], None, 0
         self.peer = None
 
@@ -32,7 +33,7 @@ class Publisher:
             self.peer.connect()
         name = f"{self.topic}-{self.count}"
         self.count += 1
-        self.peer.send(wire.publish(self.version, self.topic, name.encode().ljust(16 * KIB), self.qos, 7))
+        self.peer.send(wire.publish(self.version, self.topic, name.encode().ljust(self.size), self.qos, 7))
         answer = self.peer.receive()
         if answer is None or answer.kind == DISCONNECT:
             self.refusal = answer

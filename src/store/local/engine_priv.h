@@ -114,6 +114,7 @@ struct local {
     struct job job;
     bool checkpoint_failed;
     struct errmsg checkpoint_why;
+    int seal_err; /* why sealing failed last */
     uint64_t checkpoint_due_ms, seal_retry_ms, fill_retry_ms;
     uint64_t merge_failed_below; /* index files that start lower are left as they are */
     enum trim_state trim;

@@ -84,7 +84,7 @@ static void judge_views(struct local *local)
     else if (local->checkpoint_failed)
         (void)snprintf(why, sizeof why, "%.120s", local->checkpoint_why.text);
     else if (seal_behind(local))
-        (void)snprintf(why, sizeof why, "the index cannot be sealed");
+        (void)snprintf(why, sizeof why, "could not seal the index: %s", err_text(local->seal_err));
     append_set_views(local, why[0] == '\0', why);
 }
 
@@ -184,6 +184,7 @@ static void on_seal_done(struct work *work)
     struct local *local = upkeep_end_job(work);
     if (local->job.err < 0) {
         local->seal_retry_ms = loop_now_ms(local->loop) + TICK_MS_MAX;
+        local->seal_err = local->job.err;
         log_write(local->log, LOG_ERROR, "store", "could not seal the index: %s",
                   err_text(local->job.err));
         return;
