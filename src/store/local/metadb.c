@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <lmdb.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -34,10 +35,12 @@ struct state_row {
 
 struct metadb {
     struct meta meta; /* first: scan gets the database from it */
-    MDB_env *env;
+    MDB_env *env;     /* NULL: it could not be opened again */
     MDB_dbi rows, queues, states;
     struct state_row state; /* as committed */
     uint64_t dirty_max;
+    char *path;
+    _Atomic uint64_t size; /* of the file; read by other threads */
 };
 
 /* LMDB's codes as ours. */
@@ -291,120 +294,6 @@ static int put_row(struct metadb *db, MDB_txn *txn, const struct overlay_row *ro
     return mdb_put(txn, table, &key, &value, 0);
 }
 
-/* Ends a write transaction: with the state when all went well, else without a trace. */
-static int finish(struct metadb *db, MDB_txn *txn, int code, struct state_row *state,
-                  struct errmsg *reterr)
-{
-    if (code == 0)
-        code = put_state(db, txn, state);
-    if (code)
-        mdb_txn_abort(txn);
-    else
-        code = mdb_txn_commit(txn);
-    if (code == 0)
-        db->state = *state;
-    return report(code, "write", reterr);
-}
-
-/* Bytes of pages that a transaction holds in memory for a row at worst: a page of its own, or those
- * of a long value. */
-static uint64_t dirty_bytes(const struct overlay_row *row)
-{
-    const uint64_t size = (uint64_t)row->key_size + row->value_size;
-    return (size / PAGE_SIZE + 1) * PAGE_SIZE;
-}
-
-/* How many of the rows go into the next transaction. */
-static uint64_t part_size(const struct metadb *db, struct overlay_row *const *rows, uint64_t count)
-{
-    uint64_t part = 0, bytes = 0;
-    while (part < count && (part == 0 || bytes + dirty_bytes(rows[part]) <= db->dirty_max))
-        bytes += dirty_bytes(rows[part++]);
-    return part;
-}
-
-void metadb_set_dirty_max(struct metadb *db, uint64_t bytes)
-{
-    db->dirty_max = bytes;
-}
-
-int metadb_commit(struct metadb *db, struct overlay_row *const *rows, uint64_t count,
-                  uint64_t applied, struct errmsg *reterr)
-{
-    ASSERT(applied >= db->state.applied);
-    uint64_t done = 0;
-    int err = 0;
-    do {
-        const uint64_t part = part_size(db, rows + done, count - done);
-        struct state_row state = db->state;
-        if (done + part == count)
-            state.applied = applied;
-        MDB_txn *txn = NULL;
-        int code = mdb_txn_begin(db->env, NULL, 0, &txn);
-        if (code)
-            return report(code, "write", reterr);
-        for (uint64_t i = 0; i < part && code == 0; i++)
-            code = put_row(db, txn, rows[done + i]);
-        err = finish(db, txn, code, &state, reterr);
-        done += part;
-    } while (err == 0 && done < count);
-    return err;
-}
-
-static bool is_dropped(MDB_val value)
-{
-    struct overlay_queue queue = {0};
-    memcpy(&queue, value.mv_data, MIN(sizeof queue, value.mv_size));
-    return queue.dropped_at != 0;
-}
-
-/* Removes what is remembered of queues that were dropped before `forget`. */
-static int forget_drops(struct metadb *db, MDB_txn *txn, uint64_t forget)
-{
-    MDB_cursor *cursor = NULL;
-    int code = mdb_cursor_open(txn, db->queues, &cursor);
-    if (code)
-        return code;
-    MDB_val key, value;
-    while ((code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
-        struct overlay_queue queue = {0};
-        memcpy(&queue, value.mv_data, MIN(sizeof queue, value.mv_size));
-        if (queue.dropped_at && queue.dropped_at < forget)
-            code = mdb_cursor_del(cursor, 0);
-        if (code)
-            break;
-    }
-    mdb_cursor_close(cursor);
-    return code == MDB_NOTFOUND ? 0 : code;
-}
-
-int metadb_trim(struct metadb *db, const struct metadb_base *bases, uint64_t count,
-                uint64_t trimmed, uint64_t forget, struct errmsg *reterr)
-{
-    ASSERT(trimmed >= db->state.trimmed);
-    struct state_row state = db->state;
-    state.trimmed = trimmed;
-    MDB_txn *txn = NULL;
-    int code = mdb_txn_begin(db->env, NULL, 0, &txn);
-    if (code)
-        return report(code, "write", reterr);
-    for (uint64_t i = 0; i < count && code == 0; i++) {
-        uint32_t id = htonl(bases[i].queue_id);
-        struct overlay_queue queue = {.first_seq = bases[i].first_seq};
-        MDB_val key = {.mv_size = sizeof id, .mv_data = &id};
-        MDB_val value = {0};
-        code = mdb_get(txn, db->queues, &key, &value);
-        if (code == 0 && is_dropped(value))
-            continue;
-        value = (MDB_val){.mv_size = sizeof queue, .mv_data = &queue};
-        if (code == 0 || code == MDB_NOTFOUND)
-            code = mdb_put(txn, db->queues, &key, &value, 0);
-    }
-    if (code == 0)
-        code = forget_drops(db, txn, forget);
-    return finish(db, txn, code, &state, reterr);
-}
-
 /* --- opening ------------------------------------------------------------------------------- */
 
 static int read_state(struct metadb *db, MDB_txn *txn)
@@ -447,12 +336,17 @@ static int open_tables(struct metadb *db, bool read_only)
     return mdb_txn_commit(txn);
 }
 
-int metadb_open(const char *path, bool read_only, struct metadb **ret_db,
-                struct metadb_state *ret_state, struct errmsg *reterr)
+static void measure(struct metadb *db)
 {
-    struct metadb *db = mem_new(sizeof *db);
-    db->dirty_max = DIRTY_DEFAULT;
-    db->meta.ops = &meta_ops;
+    MDB_envinfo info;
+    MDB_stat stat;
+    if (mdb_env_info(db->env, &info) == 0 && mdb_env_stat(db->env, &stat) == 0)
+        atomic_store_explicit(&db->size, (info.me_last_pgno + 1) * stat.ms_psize,
+                              memory_order_relaxed);
+}
+
+static int open_env(struct metadb *db, bool read_only)
+{
     int code = mdb_env_create(&db->env);
     if (code == 0)
         code = mdb_env_set_maxdbs(db->env, 4);
@@ -460,9 +354,160 @@ int metadb_open(const char *path, bool read_only, struct metadb **ret_db,
         code = mdb_env_set_mapsize(db->env, MAP_SIZE);
     const unsigned flags = MDB_NOTLS | (read_only ? MDB_RDONLY | MDB_NOLOCK : 0);
     if (code == 0)
-        code = mdb_env_open(db->env, path, flags, 0640);
+        code = mdb_env_open(db->env, db->path, flags, 0640);
     if (code == 0)
         code = open_tables(db, read_only);
+    if (code == 0) {
+        measure(db);
+    } else if (db->env) {
+        mdb_env_close(db->env);
+        db->env = NULL;
+    }
+    return code;
+}
+
+/* After a failure to write its first pages LMDB refuses everything until it is opened again. What
+ * it finds then is the transaction before, or that one whole. */
+static int begin(struct metadb *db, MDB_txn **ret_txn)
+{
+    int code = db->env ? mdb_txn_begin(db->env, NULL, 0, ret_txn) : MDB_PANIC;
+    if (code != MDB_PANIC)
+        return code;
+    if (db->env)
+        mdb_env_close(db->env);
+    db->env = NULL;
+    code = open_env(db, false);
+    return code ? code : mdb_txn_begin(db->env, NULL, 0, ret_txn);
+}
+
+/* --- committing ---------------------------------------------------------------------------- */
+
+/* Ends a write transaction: with the state when all went well, else without a trace. */
+static int finish(struct metadb *db, MDB_txn *txn, int code, struct state_row *state,
+                  struct errmsg *reterr)
+{
+    if (code == 0)
+        code = put_state(db, txn, state);
+    if (code)
+        mdb_txn_abort(txn);
+    else
+        code = mdb_txn_commit(txn);
+    if (code == 0) {
+        db->state = *state;
+        measure(db);
+    }
+    return report(code, "write", reterr);
+}
+
+/* Bytes of pages that a transaction holds in memory for a row at worst: a page of its own, or those
+ * of a long value. */
+static uint64_t dirty_bytes(const struct overlay_row *row)
+{
+    const uint64_t size = (uint64_t)row->key_size + row->value_size;
+    return (size / PAGE_SIZE + 1) * PAGE_SIZE;
+}
+
+/* How many of the rows go into the next transaction. */
+static uint64_t part_size(const struct metadb *db, struct overlay_row *const *rows, uint64_t count)
+{
+    uint64_t part = 0, bytes = 0;
+    while (part < count && (part == 0 || bytes + dirty_bytes(rows[part]) <= db->dirty_max))
+        bytes += dirty_bytes(rows[part++]);
+    return part;
+}
+
+void metadb_set_dirty_max(struct metadb *db, uint64_t bytes)
+{
+    db->dirty_max = bytes;
+}
+
+int metadb_commit(struct metadb *db, struct overlay_row *const *rows, uint64_t count,
+                  uint64_t applied, struct errmsg *reterr)
+{
+    ASSERT(applied >= db->state.applied);
+    uint64_t done = 0;
+    int err = 0;
+    do {
+        const uint64_t part = part_size(db, rows + done, count - done);
+        MDB_txn *txn = NULL;
+        int code = begin(db, &txn);
+        if (code)
+            return report(code, "write", reterr);
+        struct state_row state = db->state;
+        if (done + part == count)
+            state.applied = applied;
+        for (uint64_t i = 0; i < part && code == 0; i++)
+            code = put_row(db, txn, rows[done + i]);
+        err = finish(db, txn, code, &state, reterr);
+        done += part;
+    } while (err == 0 && done < count);
+    return err;
+}
+
+static bool is_dropped(MDB_val value)
+{
+    struct overlay_queue queue = {0};
+    memcpy(&queue, value.mv_data, MIN(sizeof queue, value.mv_size));
+    return queue.dropped_at != 0;
+}
+
+/* Removes what is remembered of queues that were dropped before `forget`. */
+static int forget_drops(struct metadb *db, MDB_txn *txn, uint64_t forget)
+{
+    MDB_cursor *cursor = NULL;
+    int code = mdb_cursor_open(txn, db->queues, &cursor);
+    if (code)
+        return code;
+    MDB_val key, value;
+    while ((code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
+        struct overlay_queue queue = {0};
+        memcpy(&queue, value.mv_data, MIN(sizeof queue, value.mv_size));
+        if (queue.dropped_at && queue.dropped_at < forget)
+            code = mdb_cursor_del(cursor, 0);
+        if (code)
+            break;
+    }
+    mdb_cursor_close(cursor);
+    return code == MDB_NOTFOUND ? 0 : code;
+}
+
+int metadb_trim(struct metadb *db, const struct metadb_base *bases, uint64_t count,
+                uint64_t trimmed, uint64_t forget, struct errmsg *reterr)
+{
+    ASSERT(trimmed >= db->state.trimmed);
+    MDB_txn *txn = NULL;
+    int code = begin(db, &txn);
+    if (code)
+        return report(code, "write", reterr);
+    struct state_row state = db->state;
+    state.trimmed = trimmed;
+    for (uint64_t i = 0; i < count && code == 0; i++) {
+        uint32_t id = htonl(bases[i].queue_id);
+        struct overlay_queue queue = {.first_seq = bases[i].first_seq};
+        MDB_val key = {.mv_size = sizeof id, .mv_data = &id};
+        MDB_val value = {0};
+        code = mdb_get(txn, db->queues, &key, &value);
+        if (code == 0 && is_dropped(value))
+            continue;
+        value = (MDB_val){.mv_size = sizeof queue, .mv_data = &queue};
+        if (code == 0 || code == MDB_NOTFOUND)
+            code = mdb_put(txn, db->queues, &key, &value, 0);
+    }
+    if (code == 0)
+        code = forget_drops(db, txn, forget);
+    return finish(db, txn, code, &state, reterr);
+}
+
+/* --- the database -------------------------------------------------------------------------- */
+
+int metadb_open(const char *path, bool read_only, struct metadb **ret_db,
+                struct metadb_state *ret_state, struct errmsg *reterr)
+{
+    struct metadb *db = mem_new(sizeof *db);
+    db->dirty_max = DIRTY_DEFAULT;
+    db->meta.ops = &meta_ops;
+    db->path = mem_strdup(path);
+    const int code = open_env(db, read_only);
     if (code) {
         (void)metadb_close(db);
         return report(code, "open", reterr);
@@ -476,7 +521,9 @@ int metadb_open(const char *path, bool read_only, struct metadb **ret_db,
 struct metadb *metadb_close(struct metadb *db)
 {
     if (db) {
-        mdb_env_close(db->env);
+        if (db->env)
+            mdb_env_close(db->env);
+        mem_free(db->path);
         mem_free(db);
     }
     return NULL;
@@ -489,9 +536,5 @@ struct meta *metadb_meta(struct metadb *db)
 
 uint64_t metadb_size(struct metadb *db)
 {
-    MDB_envinfo info;
-    MDB_stat stat;
-    if (mdb_env_info(db->env, &info) || mdb_env_stat(db->env, &stat))
-        return 0;
-    return (info.me_last_pgno + 1) * stat.ms_psize;
+    return atomic_load_explicit(&db->size, memory_order_relaxed);
 }
