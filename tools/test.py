@@ -100,6 +100,8 @@ def suites(is_long):
         pytest("clients", ROOT / "test" / "clients", timeout_s=1200, each_s=900),
         pytest("ledger", ROOT / "test" / "ledger", timeout_s=many, each_s=many),
         pytest("mutation", ROOT / "test" / "mutation", timeout_s=many, each_s=many),
+        pytest("disk", ROOT / "test" / "disk"),
+        pytest("overload", ROOT / "test" / "overload", timeout_s=many, each_s=many),
         pytest("powerfail", ROOT / "test" / "powerfail", builds=(), each_s=600),
         ctest("asan"),
         ctest("tsan", "^(base|io|net|store|broker)"),

@@ -1,15 +1,17 @@
 """Connections: storms, clients that send their CONNECT byte by byte, and too few descriptors."""
 
+import collections
 import os
 import resource
 import select
 import socket
+import subprocess
 import time
 
 import pytest
 import wire
-from tidemq import wait_until
-from wire import V5, Peer
+from tidemq import BINARY, wait_until
+from wire import CONNACK, V5, Peer
 
 LONG = bool(os.environ.get("TIDEMQ_LONG"))
 HELLO = wire.connect(4, "", True, 0)
@@ -112,4 +114,28 @@ def test_too_few_descriptors(watched, citizen):
     for sock in waiting:
         assert sock.recv(4, socket.MSG_WAITALL) == b"\x20\x02\x00\x00"
         sock.close()
+    good.served(within_s=5)
+
+
+def test_logins_in_a_storm(watched, citizen, tmp_path):
+    """More passwords to check than there is time for: who would wait too long is told that the
+    server is busy (0x89), the others get their answer, and the connected are served."""
+    users = tmp_path / "users"
+    made = subprocess.run([str(BINARY), "password", "set", str(users), "user"],
+                          input="secret\n", capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    server, _ = watched(**{"auth.password_file": users, "memory.limit": "128MiB"})
+    good = citizen(server)
+    peers = [Peer(server, V5) for _ in range(5000 if LONG else 1200)]
+    for peer in peers:
+        peer.send(wire.connect(V5, peer.client_id, True, 0, user="user", password="secret"))
+    refused, answered = peers[-1].receive(), peers[0].receive()
+    assert refused.kind == CONNACK and refused.reason == 0x89, refused
+    assert dict(refused.props)["reason_string"] == "too many connections are being checked"
+    assert answered.kind == CONNACK and answered.reason == 0, answered
+    if LONG:
+        reasons = collections.Counter(peer.receive().reason for peer in peers[1:-1])
+        assert set(reasons) == {0, 0x89} and reasons[0] >= 1000, reasons
+    for peer in peers:
+        peer.close()
     good.served(within_s=5)
