@@ -1,28 +1,31 @@
 /* Preloaded into the server: a disk that takes only SLOW_DISK_BYTES_S bytes a second of what is
  * written to log files, however fast the real one is. */
 #include <dlfcn.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/types.h>
 #include <sys/uio.h>
-#include <time.h>
 
-static void wait_for(ssize_t size)
+typedef ssize_t pwritev_fn(int fd, const struct iovec *iov, int count, off_t offset);
+
+/* Milliseconds are too long for one small write: what is left over waits for the next. */
+static void take_time(ssize_t size)
 {
+    static _Thread_local unsigned long long owed;
     const char *text = getenv("SLOW_DISK_BYTES_S");
-    if (!text || size <= 0)
+    const unsigned long long rate = text ? strtoull(text, NULL, 10) : 0;
+    if (rate == 0 || size <= 0)
         return;
-    const double seconds = (double)size / atof(text);
-    const struct timespec time = {.tv_sec = (time_t)seconds,
-                                  .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9)};
-    (void)nanosleep(&time, NULL);
+    owed += (unsigned long long)size * 1000;
+    (void)poll(NULL, 0, (int)(owed / rate));
+    owed %= rate;
 }
 
 static ssize_t slow(const char *name, int fd, const struct iovec *iov, int count, off_t offset)
 {
-    ssize_t (*real)(int, const struct iovec *, int, off_t) =
-        (ssize_t(*)(int, const struct iovec *, int, off_t))dlsym(RTLD_NEXT, name);
+    pwritev_fn *real = (pwritev_fn *)dlsym(RTLD_NEXT, name);
     const ssize_t size = real(fd, iov, count, offset);
-    wait_for(size);
+    take_time(size);
     return size;
 }
 
