@@ -223,6 +223,7 @@ static void flush(struct conn *conn)
         if (!conn->core_waits || conn->state != CONN_OPEN)
             break;
         conn->core_waits = false;
+        conn->waiting_ms = 0;
         link_writable(&conn->link);
     }
     conn->write_stuck = conn->out.size > 0;
