@@ -10,7 +10,7 @@ import pytest
 import wire
 from client import Refused
 from tidemq import StartFailed, wait_until
-from wire import DISCONNECT, PUBACK, PUBREC, SUBACK, UNSUBACK, V5, V311, Peer
+from wire import DISCONNECT, PUBACK, PUBREC, V5, V311, Peer
 
 KIB, MIB = 1 << 10, 1 << 20
 QUOTA = 0x97

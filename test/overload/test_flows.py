@@ -129,7 +129,7 @@ def test_messages_never_acknowledged(watched, citizen):
         assert subscribe_many(peer, ["many/#"]) == [1]
         peers.append(peer)
     writer = connected(server, "writer")[0]
-    for batch in range(60 if LONG else 20):
+    for _ in range(60 if LONG else 20):
         writer.send(*[wire.publish(4, "many/a", b"x" * 16, 1, n + 1) for n in range(500)])
         for _ in range(500):
             assert writer.receive().kind == PUBACK
@@ -140,18 +140,13 @@ def test_messages_never_acknowledged(watched, citizen):
                     pass
             except BlockingIOError:
                 pass
-        del batch
-    refused = 0
-    for number, peer in enumerate(peers):
+    for peer in peers:
         peer.sock.setblocking(True)
         peer.sock.settimeout(30)
         peer.send(*[wire.publish(V5, "qos2/a", b"x", 2, n) for n in range(1, 2000)])
-        del number
     wait_until(lambda: server.metrics()["tidemq_publish_received_total"]
                >= len(peers) * 1999, timeout_s=60, what="all of QoS 2 having come")
-    refused = server.metrics()["tidemq_publish_refused_total"]
     assert server.metrics()["tidemq_memory_used"] <= LIMIT
     good.served(within_s=8)
-    assert refused >= 0
     for peer in peers:
         peer.close()
