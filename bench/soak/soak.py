@@ -141,6 +141,7 @@ def main():
     folder = pathlib.Path(tempfile.mkdtemp(prefix="soak-", dir=args.work_dir))
     counts = collections.Counter()
     server = Server(folder, CONFIG)
+    lines = settings(args)
     try:
         server.start()
         samples = asyncio.run(soak(server, args, counts))
@@ -155,7 +156,7 @@ def main():
                            ("delivered", "checkpoints", "seals", "trimmed", "retained", "sessions")}}
     args.output.parent.mkdir(parents=True, exist_ok=True)
     report.write_csv(args.output.with_suffix(".csv"), samples)
-    report.write_page(args.output.with_suffix(".md"), title, settings(args), rows, totals, samples)
+    report.write_page(args.output.with_suffix(".md"), title, lines, rows, totals, samples)
     report.plot(args.output.with_suffix(".png"), title, samples)
     for what, found, allowed, holds in rows:
         print(f"{'ok  ' if holds else 'FAIL'} {what}: {found} (allowed: {allowed})")

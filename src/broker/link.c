@@ -296,7 +296,7 @@ void link_connect(struct broker *broker, struct link *link, const struct link_co
     struct packet_connect packet = *req->packet;
     link->broker = broker;
     const char *text = NULL;
-    struct wants wants;
+    struct wants wants = {.will = NULL};
     uint8_t reason = link_check(broker, req, &text);
     if (reason == 0 && wants_copy(broker, &packet, &wants) < 0) {
         reason = REASON_QUOTA_EXCEEDED;

@@ -23,7 +23,7 @@ def test_a_million_subscriptions_changing(watched, citizen):
     good = citizen(server)
     peers = [connected(server, f"s{n}", clean=False)[0] for n in range(sessions)]
     resident = []
-    for turn in range(4):
+    for turn in range(3):
         for number, peer in enumerate(peers):
             names = [f"deep/{turn}/{number}/{n}/+" for n in range(each)]
             assert subscribe_many(peer, names) == [1] * each
@@ -34,7 +34,7 @@ def test_a_million_subscriptions_changing(watched, citizen):
             peer.pick(UNSUBACK, 8)
         assert server.metrics()["tidemq_subscriptions"] == 1
         resident.append(watch.now())
-    assert resident[3] <= resident[1] * 1.1 + 2 * MIB, [f"{r / MIB:.1f}" for r in resident]
+    assert resident[2] <= resident[1] * 1.1 + 2 * MIB, [f"{r / MIB:.1f}" for r in resident]
     good.served(within_s=10)
     for peer in peers:
         peer.close()
