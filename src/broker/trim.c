@@ -191,6 +191,10 @@ static void trim_go_on(struct trim *trim)
         trim_finish(trim); /* no topics at all */
         return;
     }
+    if (!trim->first.bytes) { /* no memory for its name */
+        timer_start(broker->deps.timers, &trim->next_turn, TRIM_RETRY_MS);
+        return;
+    }
     const int found = trim_find(trim, &position);
     if (found > 0) {
         trim->found = true;
