@@ -106,20 +106,20 @@ class Citizen:
 
 @pytest.fixture(name="watched")
 def fixture_watched(make_server):
-    """Makes servers with memory.limit LIMIT; gives (server, watch). Each is judged at the end."""
+    """Makes servers with a memory.limit; gives (server, watch). Each is judged at the end."""
     watches = []
 
-    def watched(env=None, **config):
-        server = make_server(env=env, **{"memory.limit": f"{LIMIT // MIB}MiB", **config})
-        watches.append((server, Watch(server)))
-        return watches[-1]
+    def watched(env=None, limit=LIMIT, **config):
+        server = make_server(env=env, **{"memory.limit": f"{limit // MIB}MiB", **config})
+        watches.append((server, Watch(server), limit))
+        return watches[-1][:2]
 
     yield watched
-    for server, watch in watches:
+    for server, watch, limit in watches:
         alive = server.running
         watch.close()
         assert alive, server.log[-3000:]
-        assert watch.most <= LIMIT + OVERHEAD, f"{watch.most / MIB:.1f} MiB resident"
+        assert watch.most <= limit + OVERHEAD, f"{watch.most / MIB:.1f} MiB resident"
 
 
 @pytest.fixture(name="citizen")

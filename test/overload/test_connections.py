@@ -10,6 +10,7 @@ import time
 
 import pytest
 import wire
+from conftest import MIB
 from tidemq import BINARY, wait_until
 from wire import CONNACK, V5, Peer
 
@@ -124,7 +125,7 @@ def test_logins_in_a_storm(watched, citizen, tmp_path):
     made = subprocess.run([str(BINARY), "password", "set", str(users), "user"],
                           input="secret\n", capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
-    server, _ = watched(**{"auth.password_file": users, "memory.limit": "128MiB"})
+    server, _ = watched(limit=128 * MIB, **{"auth.password_file": users})
     good = citizen(server)
     peers = [Peer(server, V5) for _ in range(5000 if LONG else 1200)]
     for peer in peers:

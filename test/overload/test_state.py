@@ -17,9 +17,8 @@ def test_a_million_subscriptions_changing(watched, citizen):
     """Subscriptions made and removed over many sessions, again and again: memory is flat from one
     round to the next. In the long run they are a million."""
     sessions, each = (1000, 1000) if LONG else (40, 1000)
-    server, watch = watched(**{
-        "memory.limit": "1GiB" if LONG else "64MiB", "store.checkpoint_interval": "1s",
-        "limits.filters_per_client": each, "store.tail_bytes": "1MiB"})
+    server, watch = watched(limit=1024 * MIB if LONG else LIMIT, **{
+        "store.checkpoint_interval": "1s", "limits.filters_per_client": each, "store.tail_bytes": "1MiB"})
     good = citizen(server)
     peers = [connected(server, f"s{n}", clean=False)[0] for n in range(sessions)]
     resident = []
