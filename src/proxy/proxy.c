@@ -36,7 +36,8 @@ void proxy_config_default(struct proxy_config *config)
 
 enum {
     STARVED_MS = 20,
-    STUCK_MS = 5000, /* a client that has read nothing for so long gives way to others */
+    STUCK_MS = 5000, /* a client that has read nothing for so long gives way to others, */
+    STARVED_ROOM = 1024 * 1024, /* until they can have so much */
 };
 
 uint64_t proxy_output_max(const struct proxy *proxy)
@@ -56,7 +57,7 @@ static void on_starved(struct timer *timer)
         if (conn->core_waits && conn->out.size == 0)
             conn_schedule(conn);
         else if (conn->write_stuck && now_ms - conn->moved_ms >= STUCK_MS &&
-                 budget_is_tight(&proxy->budget))
+                 !budget_has(&proxy->budget, BUDGET_OUTPUT, STARVED_ROOM))
             conn_evict(conn);
     }
 }
