@@ -1,10 +1,11 @@
 # What people type. `make run` and `make test` install what they need first (Debian 12).
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-long torture bench fuzz format clean
+.PHONY: help run build test test-long torture bench soak fuzz format clean
 
 FUZZ_SECONDS ?= 60
 BENCH_ARGS ?=
 TORTURE_CYCLES ?= 1000
+SOAK_MINUTES ?= 30
 
 help:
 	@echo "make run        build TideMQ and start it in the foreground on 127.0.0.1:1883, data in ./data"
@@ -13,11 +14,12 @@ help:
 	@echo "make test-long  run what does not fit there too"
 	@echo "make torture    kill the server TORTURE_CYCLES ($(TORTURE_CYCLES)) times; TORTURE_SEED=N for that seed"
 	@echo "make bench      measure TideMQ beside other servers, tables and plots (about 45 minutes)"
+	@echo "make soak       run TideMQ under a steady load for SOAK_MINUTES ($(SOAK_MINUTES)) and judge its memory"
 	@echo "make fuzz       run each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS))"
 	@echo "make format     format the C sources"
 	@echo "make clean      remove build/ (data/ stays)"
 	@echo
-	@echo "run, build, test, test-long, torture, bench and fuzz install missing Debian packages first, as root or"
+	@echo "run, build, test, test-long, torture, bench, soak and fuzz install missing Debian packages first, as root or"
 	@echo "through sudo, and say which."
 
 build:
@@ -53,6 +55,11 @@ bench:
 	out=bench/results/$$(date +%Y-%m-%d-%H%M); \
 	    python3 bench/run.py --output $$out $(BENCH_ARGS); \
 	    status=$$?; bench/report $$out && exit $$status
+
+soak: build
+	@tools/install.sh test
+	python3 tools/test.py --venv
+	build/venv/bin/python bench/soak/soak.py --minutes $(SOAK_MINUTES)
 
 fuzz:
 	@tools/install.sh test

@@ -29,6 +29,8 @@ mosquitto-clients the two lines to copy that the start prints
 
 test_packages='
 libcmocka-dev unit tests
+e2fsprogs small disks of the tests of a full disk
+strace system calls of a server whose disk fails
 clang-14 fuzzing
 libclang-rt-14-dev fuzzing and sanitizers
 clang-format-14 style checks

@@ -104,6 +104,8 @@ def suites(is_long):
         pytest("scale", ROOT / "test" / "scale", timeout_s=many, each_s=many),
         pytest("powercut", "-s", ROOT / "test" / "powercut", timeout_s=many, each_s=many),
         pytest("damage", ROOT / "test" / "damage", workers=2, timeout_s=many, each_s=many),
+        pytest("disk", ROOT / "test" / "disk"),
+        pytest("overload", ROOT / "test" / "overload", timeout_s=many, each_s=many),
         pytest("powerfail", ROOT / "test" / "powerfail", builds=(), each_s=600),
         ctest("asan"),
         ctest("tsan", "^(base|io|net|store|broker)"),

@@ -26,10 +26,14 @@ void mapping_local(const struct config *config, struct local_config *ret_local)
     ret_local->segment_size = config->store_segment_size;
     ret_local->retention_bytes = config->retention_bytes;
     ret_local->retention_ms = config->retention_time_ms;
-    ret_local->tail_bytes = config->store_tail_bytes;
     ret_local->checkpoint_ms = config->store_checkpoint_interval_ms;
-    ret_local->seal_entries = config->store_seal_entries;
     ret_local->pool_segments = narrow(config->store_pool_segments);
+    /* Where memory.limit is small, so are the engine's parts of it. */
+    const uint64_t memory = config->memory_limit;
+    ret_local->tail_bytes = MIN(config->store_tail_bytes, memory / 8);
+    ret_local->seal_entries = MIN(config->store_seal_entries, memory / 16 / sizeof(uint64_t));
+    ret_local->overlay_bytes = MIN(ret_local->overlay_bytes, memory / 16);
+    ret_local->pressure_bytes = MIN(ret_local->pressure_bytes, memory / 32);
 }
 
 void mapping_broker(const struct config *config, struct broker_config *ret_broker)
@@ -56,6 +60,7 @@ void mapping_broker(const struct config *config, struct broker_config *ret_broke
     ret_broker->sys_interval_s = seconds(config->sys_interval_ms);
     ret_broker->qos0_log = config->topics_qos0_log;
     ret_broker->retained_bytes_max = config->limits_retained_bytes;
+    ret_broker->memory_max = config->memory_limit / 8 * 7; /* the rest is for what passes through */
 }
 
 void mapping_proxy(const struct config *config, uint64_t connections_max,

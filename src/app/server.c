@@ -119,6 +119,7 @@ static int start_proxy(struct server *server, struct errmsg *reterr)
         .metrics = server->metrics,
         .pressed = is_store_pressed,
         .pressed_data = server,
+        .memory_used = mem_used,
     };
     int err = proxy_new(&proxy, &deps, &server->proxy, reterr);
     for (size_t i = 0; i < server->config.listeners.count && err == 0; i++) {

@@ -33,6 +33,10 @@ void mem_free(void *ptr);
  * in one go, and have them go back at once. To be called once, before threads are started. */
 void mem_tune(void);
 
+/* Bytes in use in the whole process, of all the above, with what the allocator adds to each block.
+ * Other threads' changes may be missing, up to 16 KiB for each. */
+uint64_t mem_used(void);
+
 /* Makes the nth mem_try_* call from now fail, once (n from 1; 0 = never). Tests only; this thread.
  */
 void mem_fail_at(uint64_t n);

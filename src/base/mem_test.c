@@ -129,6 +129,52 @@ static void injection_is_of_this_thread_only(void **state)
     assert_null(mem_try_alloc(1));
 }
 
+/* What this thread holds is counted to the byte, whichever function gave it. */
+static void what_is_in_use_is_counted(void **state)
+{
+    (void)state;
+    const uint64_t before = mem_used();
+    void *blocks[] = {
+        mem_new(1000),        mem_grow(NULL, 3000),   mem_try_alloc(1 << 20),
+        mem_try_zeroed(5000), mem_try_copy("abc", 3), mem_strdup("a string"),
+    };
+    const uint64_t held = mem_used() - before;
+    const uint64_t asked = 1000 + 3000 + (1 << 20) + 5000 + 4 + 9;
+    assert_true(held >= asked);
+    assert_true(held <= asked + ARRAY_COUNT(blocks) * 64 + 8192); /* pages, of the large one */
+    blocks[2] = mem_try_realloc(blocks[2], 2 << 20);
+    assert_non_null(blocks[2]);
+    assert_true(mem_used() - before >= asked + (1 << 20));
+    mem_fail_at(1);
+    assert_null(mem_try_realloc(blocks[0], 4096));
+    for (size_t i = 0; i < ARRAY_COUNT(blocks); i++)
+        mem_free(blocks[i]);
+    assert_int_equal(mem_used(), before);
+}
+
+enum { UNTOLD_BY_ENDED_THREADS = 1024 };
+
+/* A block that another thread frees is no longer in use here. */
+static void *free_in_thread(void *data)
+{
+    mem_free(data);
+    return NULL;
+}
+
+static void blocks_of_other_threads_are_counted(void **state)
+{
+    (void)state;
+    void *kept = mem_new(UNTOLD_BY_ENDED_THREADS); /* so that the sum is not below zero */
+    const uint64_t before = mem_used();
+    void *block = mem_try_alloc(1 << 20);
+    assert_true(mem_used() >= before + (1 << 20));
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, free_in_thread, block), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(mem_used(), before);
+    mem_free(kept);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -141,6 +187,8 @@ int main(void)
         cmocka_unit_test(failed_realloc_leaves_the_block),
         cmocka_unit_test(zero_switches_injection_off),
         cmocka_unit_test(injection_is_of_this_thread_only),
+        cmocka_unit_test(what_is_in_use_is_counted),
+        cmocka_unit_test(blocks_of_other_threads_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -37,6 +37,9 @@ struct broker_config {
     uint32_t sys_interval_s;  /* $SYS topics; 0 = off */
     bool qos0_log;            /* append QoS 0 messages for query and trace */
     uint64_t retained_bytes_max;
+    /* With more bytes in use (mem_used) nothing is begun that stays: no session, subscription,
+     * topic, retained message, and only few messages without an answer for each client. */
+    uint64_t memory_max;
 };
 
 void broker_config_default(struct broker_config *config);

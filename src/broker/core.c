@@ -2,11 +2,17 @@
 #include "broker/core_priv.h"
 
 #include "base/mem.h"
+#include "broker/match_cache.h"
 #include "broker/rows.h"
 
 #include <string.h>
 
-#define NUMBER_BLOCK 1024u
+#define NUMBER_BLOCK    1024u
+#define PASSING_NUMBERS (UINT64_C(1) << 62)
+
+/* The cache of matches takes this part of the memory allowed, and not more entries than this. */
+#define CACHE_PART        32u
+#define CACHE_ENTRIES_MAX UINT64_C(65536)
 
 struct write {
     struct store_append append;
@@ -32,6 +38,7 @@ void broker_config_default(struct broker_config *config)
         .sys_interval_s = 10,
         .qos0_log = true,
         .retained_bytes_max = UINT64_MAX,
+        .memory_max = UINT64_MAX,
     };
 }
 
@@ -52,13 +59,22 @@ uint64_t core_wall_ms(const struct broker *broker)
     return broker->deps.wall_ms(broker->deps.clock_data);
 }
 
-struct slice core_copy(struct slice bytes)
+int core_copy(struct slice bytes, struct slice *ret_copy)
 {
-    if (bytes.size == 0)
-        return slice_of("", 0);
+    if (bytes.size == 0) {
+        *ret_copy = slice_of("", 0);
+        return 0;
+    }
     void *copy = mem_try_copy(bytes.bytes, bytes.size);
-    ASSERT(copy);
-    return slice_of(copy, bytes.size);
+    if (!copy)
+        return ERR_NOMEM;
+    *ret_copy = slice_of(copy, bytes.size);
+    return 0;
+}
+
+bool core_is_full(const struct broker *broker)
+{
+    return mem_used() > broker->config.memory_max;
 }
 
 void core_free(struct slice *slice)
@@ -165,6 +181,15 @@ uint64_t core_new_number(struct broker *broker)
     return broker->next_number++;
 }
 
+/* Above all that are ever reserved, and above those of every earlier start: a million a
+ * millisecond would have to be used up for two to meet. */
+uint64_t core_passing_number(struct broker *broker)
+{
+    if (broker->next_passing == 0)
+        broker->next_passing = PASSING_NUMBERS | core_wall_ms(broker) << 20;
+    return broker->next_passing++;
+}
+
 uint32_t core_new_queue_id(struct broker *broker)
 {
     if (broker->next_queue_id >= broker->queue_id_limit && numbers_reserve(broker) < 0)
@@ -216,7 +241,8 @@ static void broker_init_tables(struct broker *broker)
     list_init(&broker->retained_waiting);
     list_init(&broker->removed);
     wills_init(broker);
-    broker->trie = trie_new(65536);
+    const uint64_t cached = broker->config.memory_max / CACHE_PART / MATCH_ENTRY_BYTES;
+    broker->trie = trie_new((uint32_t)MIN(cached, CACHE_ENTRIES_MAX));
     broker->retained = retained_new();
     broker->queue_ids = mem_new(FILTER_MATCH_MAX * sizeof *broker->queue_ids);
     broker->next_number = 1;

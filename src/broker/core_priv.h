@@ -25,6 +25,7 @@
 #define QUEUE_ID_BLOCK    1024u      /* queue numbers reserved by one row */
 #define SESSION_NO_EXPIRY UINT32_MAX /* as in the Session Expiry Interval */
 #define CURSOR_OPEN_MAX   65535u     /* entries in flight over one cursor: they go into its row */
+#define FULL_WINDOW       16u        /* messages in flight, each way, while core_is_full */
 
 /* --- topics (topics.c) ------------------------------------------------------------------- */
 struct topic {
@@ -57,7 +58,7 @@ struct cursor {
 
 /* A topic filter with at least one subscription. */
 struct filter {
-    struct slice text; /* owned */
+    struct slice text; /* owned; of a private one the session's client_id */
     struct hashnode by_queue;
     uint32_t queue_id;                   /* 0: nobody subscribes at QoS 1 or 2 */
     uint32_t sub_count, queue_sub_count; /* of all subs and groups; of those that read the queue */
@@ -253,6 +254,7 @@ struct broker {
     struct list removed;         /* struct removed: ended sessions whose row may still be there */
 
     uint64_t next_number, number_limit; /* of sessions and groups */
+    uint64_t next_passing;
     uint32_t next_queue_id, queue_id_limit;
 
     uint32_t pending; /* appends with a done under way */
@@ -288,10 +290,18 @@ uint64_t core_now_ms(const struct broker *broker); /* monotonic */
 uint64_t core_wall_ms(const struct broker *broker);
 /* A number never used before; 0 when the store takes no writes. */
 uint64_t core_new_number(struct broker *broker);
+/* The same for what never has rows: needs no store. */
+uint64_t core_passing_number(struct broker *broker);
 uint32_t core_new_queue_id(struct broker *broker);
 /* Ends one pending append; calls idle when it was the last of a draining broker. */
 void core_ended(struct broker *broker);
-struct slice core_copy(struct slice bytes); /* owned; free with core_free */
+/* Copies what a client chose: ret_copy is owned, to be freed with core_free. Returns 0 or
+ * ERR_NOMEM.
+ */
+MUST_CHECK int core_copy(struct slice bytes, struct slice *ret_copy);
+/* Whether what clients have made the server keep has come to config.memory_max: nothing that would
+ * stay is begun then. */
+bool core_is_full(const struct broker *broker);
 void core_free(struct slice *slice);
 int core_order(struct slice a, struct slice b); /* byte order, as memcmp */
 
@@ -300,7 +310,7 @@ int core_order(struct slice a, struct slice b); /* byte order, as memcmp */
 void topics_init(struct broker *broker);
 struct topic *topic_find(const struct broker *broker, struct slice name);
 struct topic *topic_by_id(const struct broker *broker, uint32_t id);
-/* Puts a topic into the tables; used by creation and recovery. */
+/* Puts a topic into the tables; used by creation and recovery. NULL: out of memory. */
 struct topic *topic_add(struct broker *broker, struct slice name, uint32_t id, uint64_t created_ms,
                         struct slice remark);
 void topic_remove(struct broker *broker, struct topic *topic);
@@ -327,6 +337,7 @@ struct filter *filter_find(struct broker *broker, struct slice text);
 /* Finds or makes; queue_id: from a row, or 0. Returns NULL when out of memory. */
 struct filter *filter_get(struct broker *broker, struct slice text, uint32_t queue_id);
 struct filter *filter_by_queue(const struct broker *broker, uint32_t queue_id);
+/* client_id: the session's own, which outlives it. */
 struct filter *filter_new_private(struct broker *broker, struct slice client_id, uint32_t queue_id);
 /* Gives the filter a queue if it has none. Returns 0 or ERR_UNAVAILABLE. */
 MUST_CHECK int filter_need_queue(struct broker *broker, struct filter *filter);
@@ -362,6 +373,7 @@ uint64_t sub_lag(const struct sub *sub);
 /* --- groups.c ----------------------------------------------------------------------------------
  */
 struct group *group_find(const struct filter *filter, struct slice name);
+/* NULL: out of memory. */
 struct group *group_new(struct broker *broker, struct filter *filter, struct slice name,
                         uint64_t number);
 void group_join(struct group *group, struct sub *sub);
@@ -539,7 +551,9 @@ void retained_jobs_put(struct session *session);
 void retained_jobs_pump(struct session *session);
 /* A publish with RETAIN goes to the store: adds its row to broker->txn. Returns NULL when out of
  * memory. */
-struct retained *retained_storing(struct broker *broker, const struct message *message);
+/* ret_topic: a copy of its name, owned. Returns NULL when out of memory. */
+struct retained *retained_storing(struct broker *broker, const struct message *message,
+                                  struct slice *ret_topic);
 /* Its outcome: stored is NULL when it failed. */
 void retained_stored(struct broker *broker, struct slice topic, struct retained *retained,
                      const struct message *stored);
@@ -550,7 +564,11 @@ void retained_drop(struct broker *broker, struct slice topic);
 
 /* --- will.c -------------------------------------------------------------------------------------
  */
-struct will *will_new(const struct packet_connect *packet); /* NULL when it has none */
+/* ret_will: NULL when it has none. Returns 0 or ERR_NOMEM. */
+MUST_CHECK int will_new(const struct packet_connect *packet, struct will **ret_will);
+/* Copies what a will says. Returns 0 or ERR_NOMEM, with a part of it copied. */
+MUST_CHECK int will_fill(struct will *will, struct slice topic, struct slice payload,
+                         struct slice props);
 struct will *will_free(struct will *will);
 /* Now; clears it. When the store takes no writes, or the write fails, it is tried again. */
 void will_publish(struct session *session);

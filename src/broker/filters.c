@@ -27,10 +27,11 @@ static void filter_set_queue(struct broker *broker, struct filter *filter, uint3
     metric_add(&broker->deps.metrics->queues, 1);
 }
 
+/* Takes the text over, or for a private one refers to it. */
 static struct filter *filter_new(struct broker *broker, struct slice text, uint32_t queue_id)
 {
     struct filter *filter = mem_new(sizeof *filter);
-    filter->text = core_copy(text);
+    filter->text = text;
     list_init(&filter->live);
     list_init(&filter->groups);
     if (queue_id)
@@ -44,7 +45,8 @@ static void filter_free(struct broker *broker, struct filter *filter)
         hashmap_remove(&broker->filters_by_queue, &filter->by_queue);
         metric_add(&broker->deps.metrics->queues, -1);
     }
-    core_free(&filter->text);
+    if (!filter->is_private)
+        core_free(&filter->text);
     mem_free(filter);
 }
 
@@ -56,7 +58,10 @@ struct filter *filter_get(struct broker *broker, struct slice text, uint32_t que
             filter_set_queue(broker, filter, queue_id);
         return filter;
     }
-    filter = filter_new(broker, text, queue_id);
+    struct slice copy;
+    if (core_copy(text, &copy) < 0)
+        return NULL;
+    filter = filter_new(broker, copy, queue_id);
     if (trie_insert(broker->trie, filter->text, filter) < 0) {
         filter_free(broker, filter);
         return NULL;

@@ -25,8 +25,11 @@ struct group *group_new(struct broker *broker, struct filter *filter, struct sli
 {
     ASSERT(filter->queue_id);
     struct group *group = mem_new(sizeof *group);
+    if (core_copy(name, &group->name) < 0) {
+        mem_free(group);
+        return NULL;
+    }
     group->broker = broker;
-    group->name = core_copy(name);
     group->filter = filter;
     group->number = number;
     list_init(&group->members);

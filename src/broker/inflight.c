@@ -200,7 +200,9 @@ uint32_t inflight_window(const struct session *session)
 {
     if (!session->link)
         return 0;
-    const uint32_t window = MIN(session->link->receive_max, session->broker->config.max_inflight);
+    uint32_t window = MIN(session->link->receive_max, session->broker->config.max_inflight);
+    if (core_is_full(session->broker))
+        window = MIN(window, FULL_WINDOW);
     return window > session->outbound.count ? window - session->outbound.count : 0;
 }
 

@@ -119,6 +119,10 @@ void inspect_topic_create(struct broker *broker, struct slice name, struct slice
         return;
     }
     struct topic *topic = topic_add(broker, name, id, core_wall_ms(broker), remark);
+    if (!topic) {
+        done(data, ERR_NOMEM, err_text(ERR_NOMEM));
+        return;
+    }
     row_put_topic(&broker->txn, topic);
     err = request_submit(broker, done, data, id);
     if (err < 0) {
@@ -131,10 +135,11 @@ void inspect_topic_modify(struct broker *broker, struct slice name, struct slice
                           inspect_done_fn *done, void *data)
 {
     struct topic *topic = topic_find(broker, name);
-    int err = topic ? 0 : ERR_NOTFOUND;
-    if (topic) {
+    struct slice copy;
+    int err = topic ? core_copy(remark, &copy) : ERR_NOTFOUND;
+    if (err == 0) {
         core_free(&topic->remark);
-        topic->remark = core_copy(remark);
+        topic->remark = copy;
         row_put_topic(&broker->txn, topic);
         err = request_submit(broker, done, data, 0);
     }
@@ -142,26 +147,42 @@ void inspect_topic_modify(struct broker *broker, struct slice name, struct slice
         done(data, err, err_text(err));
 }
 
+/* Names that the deletion of a topic needs: what they are copied from goes meanwhile. */
+struct names {
+    struct slice name, filter; /* in `text`: the topic's name, and "name/#" */
+    uint8_t text[TOPIC_SIZE_MAX + 2], after[TOPIC_SIZE_MAX];
+};
+
+static struct slice copy_into(uint8_t *room, struct slice bytes)
+{
+    ASSERT(bytes.size <= TOPIC_SIZE_MAX);
+    if (bytes.size)
+        memcpy(room, bytes.bytes, bytes.size);
+    return slice_of(room, bytes.size);
+}
+
+static struct names *names_new(struct slice name)
+{
+    struct names *names = mem_try_alloc(sizeof *names);
+    if (!names)
+        return NULL;
+    names->name = copy_into(names->text, name);
+    memcpy(names->text + name.size, "/#", 2);
+    names->filter = slice_of(names->text, name.size + 2);
+    return names;
+}
+
 /* Retained messages of a topic that is gone; rows go in records of bounded size, and those that a
  * crash leaves are swept at the next start. */
-static void topic_drop_retained(struct broker *broker, struct slice name)
+static void topic_drop_retained(struct broker *broker, struct names *names)
 {
-    char *text = mem_try_alloc((size_t)name.size + 2);
-    ASSERT(text);
-    if (name.size)
-        memcpy(text, name.bytes, name.size);
-    memcpy(text + name.size, "/#", 2);
-    const struct slice filter = slice_of(text, (size_t)name.size + 2);
-    struct slice after = core_copy(slice_of("", 0)), found = slice_of("", 0);
-    while (retained_next(broker->retained, filter, after, UINT32_MAX, &found)) {
-        core_free(&after);
-        after = core_copy(found);
+    struct slice after = slice_of("", 0), found = slice_of("", 0);
+    while (retained_next(broker->retained, names->filter, after, UINT32_MAX, &found)) {
+        after = copy_into(names->after, found);
         retained_drop(broker, after);
         if (broker->txn.count >= DELETE_OPS_MAX)
             core_write_lazy(broker);
     }
-    core_free(&after);
-    mem_free(text);
 }
 
 /* Clients that stay subscribed have nothing of the old topic waiting any more. */
@@ -197,21 +218,24 @@ void inspect_topic_delete(struct broker *broker, struct slice name, bool force,
         done(data, ERR_DENIED, detail);
         return;
     }
-    /* The row first: whatever is left after a crash belongs to no topic. */
-    row_delete_topic(&broker->txn, topic->name);
-    const int err = request_submit(broker, done, data, 0);
+    struct names *names = names_new(topic->name);
+    int err = names ? 0 : ERR_NOMEM;
+    if (names) {
+        /* The row first: whatever is left after a crash belongs to no topic. */
+        row_delete_topic(&broker->txn, topic->name);
+        err = request_submit(broker, done, data, 0);
+    }
     if (err < 0) {
+        mem_free(names);
         done(data, err, err_text(err));
         return;
     }
-    const struct slice kept = core_copy(topic->name);
-    topic_drop_retained(broker, kept);
+    topic_drop_retained(broker, names);
     core_write_lazy(broker);
-    topic_skip_backlog(broker, kept);
+    topic_skip_backlog(broker, names->name);
     store_queue_drop(broker->deps.store, topic->id);
     topic_remove(broker, topic);
-    struct slice owned = kept;
-    core_free(&owned);
+    mem_free(names);
 }
 
 /* --- clients

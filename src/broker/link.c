@@ -7,10 +7,13 @@
 #include <stdio.h>
 #include <sys/random.h>
 
+#define MEMORY_TEXT "memory.limit is reached"
+
 /* A connection whose answer waits for the log. */
 struct opening {
     uint64_t number;
     uint32_t connection;
+    bool had_row;
     struct connack connack;
     char assigned_id[40];
 };
@@ -61,12 +64,23 @@ static void link_withdraw(struct session *session, const struct opening *opening
     link_refuse(link, REASON_SERVER_UNAVAILABLE, "storage takes no writes at present");
 }
 
+/* While nothing can be written a session that was there goes on all the same, so that its messages
+ * can be read; its row is written when that can be done. A will must be durable. */
+static bool goes_on_unwritten(const struct session *session, const struct opening *opening)
+{
+    return opening->connack.session_present && opening->had_row && !session->will;
+}
+
 static void opening_done(struct broker *broker, void *data, int err)
 {
     struct opening *opening = data;
     struct session *session = session_by_number(broker, opening->number);
     if (session && session->link && session->connection == opening->connection) {
         ASSERT(session->opening);
+        if (err < 0 && goes_on_unwritten(session, opening)) {
+            progress_rewrite(broker, session);
+            err = 0;
+        }
         if (err == 0) {
             link_opened(session, &opening->connack);
         } else {
@@ -76,12 +90,15 @@ static void opening_done(struct broker *broker, void *data, int err)
     mem_free(opening);
 }
 
-/* A session whose row is not there would take all its state with it: the client begins again. */
+/* A session whose row is not there would take all its state with it: the client begins again. One
+ * that had a row before goes on, and what has changed is written when that can be done. */
 static void row_done(struct broker *broker, void *data, int err)
 {
     struct opening *opening = data;
     struct session *session = session_by_number(broker, opening->number);
-    if (err < 0 && session && session->connection == opening->connection)
+    if (err < 0 && session && opening->had_row)
+        progress_rewrite(broker, session);
+    else if (err < 0 && session && session->connection == opening->connection)
         session_kick(session, REASON_QUOTA_EXCEEDED, "storage takes no writes at present");
     mem_free(opening);
 }
@@ -94,9 +111,41 @@ static uint32_t granted_expiry(const struct broker *broker, const struct packet_
     return MIN(packet->props.session_expiry_s, expiry_max_s);
 }
 
+/* Copies of what a CONNECT wants kept, made before anything is changed. */
+struct wants {
+    struct will *will;
+    struct slice username;
+};
+
+static void wants_done(struct wants *wants)
+{
+    wants->will = will_free(wants->will);
+    core_free(&wants->username);
+}
+
+/* Also makes room for the rows. Returns 0 or ERR_NOMEM. */
+static int wants_copy(struct broker *broker, const struct packet_connect *packet,
+                      struct wants *ret_wants)
+{
+    struct wants wants = {.username = slice_of("", 0)};
+    int err = will_new(packet, &wants.will);
+    if (err == 0)
+        err = core_copy(packet->username, &wants.username);
+    if (err == 0)
+        err = txn_reserve(&broker->txn, TXN_ROW_ROOM + packet->client_id.size +
+                                            packet->username.size + packet->will_topic.size +
+                                            packet->will_payload.size +
+                                            packet->will_props.forward_size);
+    if (err == 0)
+        *ret_wants = wants;
+    else
+        wants_done(&wants);
+    return err;
+}
+
 /* What the new connection says replaces what the session had. */
 static void session_take_link(struct session *session, struct link *link,
-                              const struct link_connect *req)
+                              const struct link_connect *req, struct wants *wants)
 {
     struct broker *broker = session->broker;
     const struct packet_connect *packet = req->packet;
@@ -114,9 +163,10 @@ static void session_take_link(struct session *session, struct link *link,
     session->connected_ms = core_wall_ms(broker);
     session->disconnected_ms = 0;
     session->will = will_free(session->will); /* [MQTT5-3.1.3-9] */
-    session->will = will_new(packet);         /* [MQTT5-3.1.2-7] */
+    session->will = TAKE(wants->will);        /* [MQTT5-3.1.2-7] */
     core_free(&session->username);
-    session->username = core_copy(packet->username);
+    session->username = wants->username;
+    wants->username = slice_of("", 0);
     metric_add(&broker->deps.metrics->sessions_online, 1);
 }
 
@@ -189,6 +239,10 @@ static uint8_t link_check(const struct broker *broker, const struct link_connect
         *ret_text = "the server holds as many sessions as it may (sessions.max)";
         return REASON_QUOTA_EXCEEDED;
     }
+    if ((!session || packet->has_will) && core_is_full(broker)) {
+        *ret_text = MEMORY_TEXT;
+        return REASON_QUOTA_EXCEEDED;
+    }
     return 0;
 }
 
@@ -200,6 +254,7 @@ static void link_answer(struct session *session, struct opening *opening, bool m
     const bool wants_row = session->durable || session->has_row || session->will;
     opening->number = session->number;
     opening->connection = session->connection;
+    opening->had_row = session->has_row;
     int err = 0;
     if (wants_row || broker->txn.count > 0) {
         if (wants_row) {
@@ -218,6 +273,10 @@ static void link_answer(struct session *session, struct opening *opening, bool m
             }
         }
     }
+    if (err < 0 && goes_on_unwritten(session, opening)) {
+        progress_rewrite(broker, session);
+        err = 0;
+    }
     if (err < 0) {
         link_withdraw(session, opening);
     } else {
@@ -226,14 +285,38 @@ static void link_answer(struct session *session, struct opening *opening, bool m
     mem_free(opening);
 }
 
+/* The session to go on with: the one there is, or a new one. NULL: none can be made, see
+ * *ret_reason.
+ */
+static struct session *link_session(struct broker *broker, const struct packet_connect *packet,
+                                    bool *ret_discarded, bool *ret_present, uint8_t *ret_reason)
+{
+    struct session *session = link_resume(broker, packet, ret_discarded);
+    *ret_present = session != NULL;
+    if (session)
+        return session;
+    uint64_t number = core_new_number(broker);
+    if (number == 0 && granted_expiry(broker, packet) == 0 && !packet->has_will)
+        number = core_passing_number(broker); /* it will have no rows */
+    if (number > 0)
+        session = session_new(broker, packet->client_id, number);
+    *ret_reason = number > 0 ? REASON_QUOTA_EXCEEDED : REASON_SERVER_UNAVAILABLE;
+    return session;
+}
+
 void link_connect(struct broker *broker, struct link *link, const struct link_connect *req)
 {
     struct packet_connect packet = *req->packet;
     link->broker = broker;
     const char *text = NULL;
-    const uint8_t refusal = link_check(broker, req, &text);
-    if (refusal) {
-        link_refuse(link, refusal, text);
+    struct wants wants = {.will = NULL};
+    uint8_t reason = link_check(broker, req, &text);
+    if (reason == 0 && wants_copy(broker, &packet, &wants) < 0) {
+        reason = REASON_QUOTA_EXCEEDED;
+        text = MEMORY_TEXT;
+    }
+    if (reason) {
+        link_refuse(link, reason, text);
         return;
     }
     struct opening *opening = mem_new(sizeof *opening);
@@ -242,23 +325,21 @@ void link_connect(struct broker *broker, struct link *link, const struct link_co
         packet.client_id = slice_str(assign_id(opening->assigned_id, sizeof opening->assigned_id));
         opening->connack.assigned_id = packet.client_id;
     }
-    bool discarded = false;
+    bool discarded = false, present = false;
     if (!list_empty(&broker->wills_due))
         wills_retry(broker); /* a row without the will comes behind it */
-    struct session *session = link_resume(broker, &packet, &discarded);
-    const bool present = session != NULL;
+    struct session *session = link_session(broker, &packet, &discarded, &present, &reason);
     if (!session) {
-        const uint64_t number = core_new_number(broker);
-        if (number == 0) {
-            txn_clear(&broker->txn);
-            mem_free(opening);
-            link_refuse(link, REASON_SERVER_UNAVAILABLE, "storage takes no writes at present");
-            return;
-        }
-        session = session_new(broker, packet.client_id, number);
+        wants_done(&wants);
+        core_write_lazy(broker); /* the old session is gone all the same */
+        mem_free(opening);
+        link_refuse(link, reason,
+                    reason == REASON_QUOTA_EXCEEDED ? MEMORY_TEXT
+                                                    : "storage takes no writes at present");
+        return;
     }
     const struct link_connect taken = {.packet = &packet, .keep_alive_s = req->keep_alive_s};
-    session_take_link(session, link, &taken);
+    session_take_link(session, link, &taken, &wants);
     session_make_durable(session);
     /* [MQTT3-3.2.2-1] [MQTT3-3.2.2-2] [MQTT3-3.2.2-3] [MQTT5-3.2.2-2] [MQTT5-3.2.2-3] */
     opening->connack.session_present = present;

@@ -17,7 +17,6 @@ enum {
     GENERATIONS = 1024,
     TOPIC_BYTES_MAX = 1024, /* of an entry worth remembering */
     VALUES_MAX = 256,
-    BYTES_PER_ENTRY = 512, /* of the byte bound */
 };
 
 struct entry {
@@ -58,7 +57,7 @@ struct match_cache *match_cache_new(uint32_t entries_max)
         set_count *= 2;
     cache->sets = mem_try_zeroed(set_count * sizeof(struct set));
     cache->set_mask = set_count - 1;
-    cache->bytes_max = set_count * WAYS * BYTES_PER_ENTRY;
+    cache->bytes_max = set_count * WAYS * MATCH_ENTRY_BYTES;
     return cache;
 }
 

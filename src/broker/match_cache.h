@@ -12,6 +12,9 @@
 
 #include "broker/trie.h"
 
+/* What an entry may take, on average. */
+#define MATCH_ENTRY_BYTES 512u
+
 struct match_cache;
 
 /* entries_max: rounded down to a power of two, at least 4; 0 = results are not remembered. */

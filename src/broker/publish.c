@@ -124,6 +124,8 @@ static int refuse(struct broker *broker, const struct publish_request *request, 
         text = "storage is busy";
     } else if (err == ERR_FULL) {
         text = "a limit of the server is reached";
+    } else if (err == ERR_NOMEM) {
+        text = "memory.limit is reached";
     }
     struct metrics *metrics = broker->deps.metrics;
     if (request->qos == 0 && err == ERR_NOTFOUND)
@@ -274,8 +276,11 @@ static int publish_append(struct broker *broker, const struct publish_request *r
         row_put_inbound(&broker->txn, request->session->number, request->packet_id);
     struct publish *publish = publish_new(broker, queue_count);
     if (request->retain) { /* [MQTT3-3.3.1-12] [MQTT5-3.3.1-8] */
-        publish->topic = core_copy(message->topic);
-        publish->retained = retained_storing(broker, message);
+        publish->retained = retained_storing(broker, message, &publish->topic);
+        if (!publish->retained) {
+            publish_release(publish);
+            return ERR_NOMEM;
+        }
     }
     for (uint16_t i = 0; i < queue_count; i++)
         publish->queue_ids[i] = broker->queue_ids[i];
@@ -318,6 +323,16 @@ static void append_qos0(struct broker *broker, const struct message *message)
         metric_add(&broker->deps.metrics->store_append_errors, 1);
 }
 
+/* Whether something of it would stay in memory: a retained message for one more topic, or one more
+ * packet identifier with the client. */
+static bool publish_stays(const struct broker *broker, const struct publish_request *request)
+{
+    const struct session *session = request->session;
+    return (request->retain && request->payload.size > 0 &&
+            !retained_find(broker->retained, request->topic)) ||
+           (request->qos == 2 && session && session->inbound.count >= FULL_WINDOW);
+}
+
 int publish_submit(struct broker *broker, const struct publish_request *request)
 {
     struct topic *topic;
@@ -332,6 +347,8 @@ int publish_submit(struct broker *broker, const struct publish_request *request)
     if (request->payload.size > broker->config.payload_max ||
         (request->retain && broker->retained_bytes > broker->config.retained_bytes_max))
         return refuse(broker, request, ERR_FULL);
+    if (core_is_full(broker) && publish_stays(broker, request))
+        return refuse(broker, request, ERR_NOMEM);
     const struct message message = {
         .topic = request->topic,
         .payload = request->payload,

@@ -79,23 +79,27 @@ static int recover_topic(void *data, struct slice key, struct slice value)
     if (reader.bad || id == 0)
         return ERR_CORRUPT;
     recover_used(broker, 0, id);
-    (void)topic_add(broker, key_rest(key), id, created_ms, remark);
-    return 0;
+    return topic_add(broker, key_rest(key), id, created_ms, remark) ? 0 : ERR_NOMEM;
 }
 
-static struct will *recover_will(struct row_reader *reader)
+static int recover_will(struct row_reader *reader, struct will **ret_will)
 {
+    *ret_will = NULL;
     if (!row_u8(reader))
-        return NULL;
+        return 0;
     struct will *will = mem_new(sizeof *will);
     will->qos = row_u8(reader) & 3;
     will->retain = row_u8(reader) != 0;
     will->delay_s = row_u32(reader);
     will->expiry_s = row_u32(reader);
-    will->topic = core_copy(row_sized(reader));
-    will->props = core_copy(row_sized(reader));
-    will->payload = core_copy(row_sized(reader));
-    return will;
+    const struct slice topic = row_sized(reader), props = row_sized(reader),
+                       payload = row_sized(reader);
+    const int err = will_fill(will, topic, payload, props);
+    if (err == 0)
+        *ret_will = will;
+    else
+        (void)will_free(will);
+    return err;
 }
 
 static int recover_session(void *data, struct slice key, struct slice value)
@@ -103,6 +107,8 @@ static int recover_session(void *data, struct slice key, struct slice value)
     struct broker *broker = ((struct recovery *)data)->broker;
     struct row_reader reader = {.rest = value};
     struct session *session = session_new(broker, key_rest(key), row_u64(&reader));
+    if (!session)
+        return ERR_NOMEM;
     recover_used(broker, session->number, 0);
     session->expiry_s = row_u32(&reader);
     session->version = row_u8(&reader);
@@ -112,11 +118,12 @@ static int recover_session(void *data, struct slice key, struct slice value)
     session->connected_ms = row_u64(&reader);
     session->disconnected_ms = row_u64(&reader);
     session->trimmed = row_u64(&reader);
-    session->username = core_copy(row_sized(&reader));
-    session->will = recover_will(&reader);
+    int err = core_copy(row_sized(&reader), &session->username);
+    if (err == 0)
+        err = recover_will(&reader, &session->will);
     session->durable = session->has_row = true;
     session->direct.durable = true;
-    return reader.bad ? ERR_CORRUPT : 0;
+    return reader.bad ? ERR_CORRUPT : err;
 }
 
 static int compare_numbers(const void *a, const void *b)
@@ -178,7 +185,10 @@ static int recover_group(void *data, struct slice key, struct slice value)
     /* Its queue is named by its members' rows, which come next; until then it is only remembered.
      */
     struct group_row *row = mem_new(sizeof *row);
-    row->text = core_copy(key_rest(key));
+    if (core_copy(key_rest(key), &row->text) < 0) {
+        mem_free(row);
+        return ERR_NOMEM;
+    }
     row->number = number;
     row->begin_position = begin_position;
     hashmap_insert(&recovery->group_rows, &row->by_text,

@@ -34,10 +34,19 @@ static void retained_set_absent(struct broker *broker, struct retained *retained
 
 /* The new message takes the old one's place, at QoS 0 too; an empty one only removes it.
  * Spec: [MQTT3-3.3.1-5] [MQTT3-3.3.1-7] [MQTT3-3.3.1-11] [MQTT5-3.3.1-5] [MQTT5-3.3.1-7] */
-struct retained *retained_storing(struct broker *broker, const struct message *message)
+struct retained *retained_storing(struct broker *broker, const struct message *message,
+                                  struct slice *ret_topic)
 {
-    struct retained *retained = retained_put(broker->retained, message->topic);
-    ASSERT(retained);
+    struct slice topic;
+    if (txn_reserve(&broker->txn, TXN_ROW_ROOM + message->topic.size) < 0 ||
+        core_copy(message->topic, &topic) < 0)
+        return NULL;
+    struct retained *retained = retained_put(broker->retained, topic);
+    if (!retained) {
+        core_free(&topic);
+        return NULL;
+    }
+    *ret_topic = topic;
     retained->pending++;
     broker->retained_submitted++;
     if (message->payload.size == 0) {
@@ -204,7 +213,8 @@ void retained_job_recover(struct sub *sub, struct slice after)
 {
     struct retained_job *job = mem_new(sizeof *job);
     job->sub = sub;
-    job->after = core_copy(after);
+    if (core_copy(after, &job->after) < 0)
+        job->after = slice_of("", 0); /* the walk begins anew */
     list_init(&job->wait_node);
     list_push_back(&sub->session->retained_jobs, &job->node);
 }
@@ -228,11 +238,16 @@ void retained_jobs_put(struct session *session)
     }
 }
 
-static void job_advance(struct retained_job *job, struct slice topic)
+/* Returns 0 or ERR_NOMEM: it stays where it is. */
+static int job_advance(struct retained_job *job, struct slice topic)
 {
-    const struct slice copy = core_copy(topic);
+    struct slice copy;
+    const int err = core_copy(topic, &copy);
+    if (err < 0)
+        return err;
     core_free(&job->after);
     job->after = copy;
+    return 0;
 }
 
 static void job_read(void *owner, int err, const struct store_read *read)
@@ -263,23 +278,28 @@ static bool job_step(struct retained_job *job, bool *ret_over)
     const struct retained *retained = retained_next(broker->retained, job->sub->filter->text,
                                                     job->after, RETAINED_VISITS_MAX, &topic);
     if (!retained) {
-        if (topic.size == 0) {
-            *ret_over = true;
-        } else {
-            job_advance(job, topic);
+        *ret_over = topic.size == 0;
+        if (!*ret_over) {
+            (void)!job_advance(job, topic);
             session_pump_later(job->sub->session);
         }
         return false;
     }
     if (retained->expires_ms <= core_wall_ms(broker)) {
-        job_advance(job, topic);
+        if (job_advance(job, topic) < 0) {
+            session_pump_later(job->sub->session);
+            return false;
+        }
         retained_drop(broker, job->after);
         core_write_lazy(broker);
         return true;
     }
     job->blocked = false;
     core_free(&job->next);
-    job->next = core_copy(topic);
+    if (core_copy(topic, &job->next) < 0) {
+        session_pump_later(job->sub->session);
+        return false;
+    }
     job->stepping = true;
     reader_message(broker, &job->reader, retained->position, job_read, job);
     job->stepping = false;

@@ -96,8 +96,11 @@ static void retry_due(struct timer *timer)
 struct session *session_new(struct broker *broker, struct slice client_id, uint64_t number)
 {
     struct session *session = mem_new(sizeof *session);
+    if (core_copy(client_id, &session->client_id) < 0) {
+        mem_free(session);
+        return NULL;
+    }
     session->broker = broker;
-    session->client_id = core_copy(client_id);
     session->username = slice_of("", 0);
     session->number = number;
     session->created_ms = core_wall_ms(broker);
@@ -287,7 +290,8 @@ void session_remove(struct session *session, uint8_t level)
     struct broker *broker = session->broker;
     struct removed *removed = mem_new(sizeof *removed);
     list_init(&removed->node);
-    removed->client_id = core_copy(session->client_id);
+    if (core_copy(session->client_id, &removed->client_id) < 0)
+        removed->client_id = slice_of("", 0); /* then the removal is not tried again */
     discard(session, will_is_due(session) ? will_job_new(session) : NULL);
     if (broker->txn.count > 0)
         (void)removed_write(broker, removed, level);

@@ -10,7 +10,13 @@
 #include "broker/rows.h"
 #include "mqtt/topic.h"
 
+#include <stdio.h>
 #include <string.h>
+
+#define STORE_TEXT "storage takes no writes at present"
+
+/* A subscription's row, its cursor's, its group's and the group's cursor's. */
+enum { SUB_ROWS = 4 };
 
 /* A SUBSCRIBE or UNSUBSCRIBE whose answer waits for the log. */
 struct answer {
@@ -24,10 +30,14 @@ struct answer {
     uint8_t codes[];
 };
 
+/* Returns NULL when there is no memory for it: the link is closed then. */
 static struct answer *answer_new(const struct link *link, uint32_t count, uint16_t packet_id)
 {
     struct answer *answer = mem_try_alloc(sizeof *answer + count);
-    ASSERT(answer);
+    if (!answer) {
+        session_kick(link->session, REASON_QUOTA_EXCEEDED, "memory.limit is reached");
+        return NULL;
+    }
     *answer = (struct answer){.number = link->session->number,
                               .connection = link->session->connection,
                               .count = count,
@@ -60,7 +70,7 @@ static void answer_done(struct broker *broker, void *data, int err)
         if (answer->err == 0)
             answer_send(session, answer);
         else
-            session_kick(session, REASON_QUOTA_EXCEEDED, "storage takes no writes at present");
+            session_kick(session, REASON_QUOTA_EXCEEDED, STORE_TEXT);
     }
     mem_free(answer);
 }
@@ -90,7 +100,7 @@ static void answer_when_durable(struct session *session, struct answer *answer)
         answer_send(session, answer);
     } else {
         progress_rewrite(session->broker, session);
-        session_kick(session, REASON_QUOTA_EXCEEDED, "storage takes no writes at present");
+        session_kick(session, REASON_QUOTA_EXCEEDED, STORE_TEXT);
     }
     mem_free(answer);
 }
@@ -122,6 +132,13 @@ static bool filter_denied(const struct broker *broker, struct slice filter)
     return false;
 }
 
+/* Says why in `text`, unless it says something already. */
+static void set_text(char *text, const char *why)
+{
+    if (text[0] == '\0')
+        (void)snprintf(text, TOPIC_TEXT_SIZE, "%s", why);
+}
+
 /* The reason why the filter's first level stands in the way, or 0. Fills text when it is missing.
  */
 static uint8_t filter_refusal(struct broker *broker, struct slice filter, char *text)
@@ -135,10 +152,10 @@ static uint8_t filter_refusal(struct broker *broker, struct slice filter, char *
     const int err = topic_admit(broker, first, &topic);
     if (err == ERR_NOTFOUND && text[0] == '\0')
         (void)topic_missing_text(first, text);
-    if (err == ERR_FULL)
-        return REASON_QUOTA_EXCEEDED;
     if (err == ERR_UNAVAILABLE)
-        return REASON_IMPLEMENTATION;
+        set_text(text, STORE_TEXT);
+    if (err == ERR_FULL || err == ERR_UNAVAILABLE)
+        return REASON_QUOTA_EXCEEDED;
     return err < 0 ? REASON_FILTER_INVALID : 0;
 }
 
@@ -236,6 +253,10 @@ static uint8_t subscribe_check(struct session *session, const struct wanted *wan
     const uint8_t refusal = filter_refusal(broker, wanted->filter, text);
     if (refusal)
         return refusal;
+    if (session->durable && !broker->writable) {
+        set_text(text, STORE_TEXT);
+        return REASON_QUOTA_EXCEEDED;
+    }
     const struct filter *filter = filter_find(broker, wanted->filter);
     const struct group *group = filter ? group_find(filter, wanted->group) : NULL;
     const bool known =
@@ -244,6 +265,11 @@ static uint8_t subscribe_check(struct session *session, const struct wanted *wan
     if (!known && (own >= broker->config.filters_per_client_max ||
                    broker->sub_count >= broker->config.subscriptions_max))
         return REASON_QUOTA_EXCEEDED;
+    if ((!known && core_is_full(broker)) ||
+        txn_reserve(&broker->txn, SUB_ROWS * (TXN_ROW_ROOM + wanted->entry.filter.size)) < 0) {
+        set_text(text, "memory.limit is reached");
+        return REASON_QUOTA_EXCEEDED;
+    }
     return 0;
 }
 
@@ -266,8 +292,10 @@ static uint8_t subscribe_one(struct session *session, struct wanted *wanted, cha
         return refusal;
     bool is_new = false;
     struct sub *sub = subscribe_make(session, wanted, &is_new);
-    if (!sub)
-        return REASON_IMPLEMENTATION;
+    if (!sub) {
+        set_text(text, broker->writable ? "memory.limit is reached" : STORE_TEXT);
+        return REASON_QUOTA_EXCEEDED;
+    }
     /* [MQTT5-3.3.1-9] [MQTT5-3.3.1-10] [MQTT5-3.3.1-11] none for shared ones */
     const uint8_t handling = wanted->entry.retain_handling;
     const bool wants_retained = !sub->group && (handling == 0 || (handling == 1 && is_new));
@@ -295,6 +323,8 @@ void link_subscribe(struct link *link, const struct packet_subscribe *packet)
         return;
     ASSERT(session->broker->txn.count == 0);
     struct answer *answer = answer_new(link, packet->count, packet->packet_id);
+    if (!answer)
+        return;
     struct wanted wanted = {.id = packet->props.sub_id, .packet_id = packet->packet_id};
     uint32_t pos = 0, count = 0;
     while (subscribe_next(packet, &pos, &wanted.entry)) {
@@ -340,6 +370,8 @@ static uint8_t unsubscribe_one(struct session *session, struct slice text)
     struct filter *filter = filter_find(session->broker, shared ? share.filter : text);
     if (!filter)
         return REASON_NO_SUBSCRIPTION;
+    if (session->durable && !session->broker->writable && session->version >= 5)
+        return REASON_IMPLEMENTATION; /* UNSUBACK has no better code; nothing is changed */
     struct group *group = shared ? group_find(filter, share.group) : NULL;
     struct sub *sub = shared && !group ? NULL : sub_find(session, filter, group);
     if (!sub || sub->end_position != UINT64_MAX)
@@ -356,6 +388,8 @@ void link_unsubscribe(struct link *link, const struct packet_unsubscribe *packet
         return;
     ASSERT(session->broker->txn.count == 0);
     struct answer *answer = answer_new(link, packet->count, packet->packet_id);
+    if (!answer)
+        return;
     answer->unsubscribe = true;
     uint32_t pos = 0, count = 0;
     struct slice filter;

@@ -68,8 +68,11 @@ struct topic *topic_add(struct broker *broker, struct slice name, uint32_t id, u
 {
     ASSERT(id != 0);
     struct topic *topic = mem_new(sizeof *topic);
-    topic->name = core_copy(name);
-    topic->remark = core_copy(remark);
+    if (core_copy(name, &topic->name) < 0 || core_copy(remark, &topic->remark) < 0) {
+        core_free(&topic->name);
+        mem_free(topic);
+        return NULL;
+    }
     topic->created_ms = created_ms;
     topic->id = id;
     hashmap_insert(&broker->topics_by_name, &topic->by_name, hash_bytes(name.bytes, name.size));
@@ -173,12 +176,14 @@ int topic_admit(struct broker *broker, struct slice name, struct topic **ret_top
         return ERR_NOTFOUND;
     if (topic_refusal(broker, name))
         return ERR_INVALID;
-    if (broker->topic_count >= broker->config.topics_max)
+    if (broker->topic_count >= broker->config.topics_max || core_is_full(broker))
         return ERR_FULL;
     const uint32_t id = core_new_queue_id(broker);
     if (id == 0)
         return ERR_UNAVAILABLE;
     topic = topic_add(broker, name, id, core_wall_ms(broker), slice_of("", 0));
+    if (!topic)
+        return ERR_FULL;
     if (topic_write(broker, topic) < 0) {
         topic_remove(broker, topic);
         return ERR_UNAVAILABLE;

@@ -104,8 +104,12 @@ static int trim_copy(struct trim *trim, const struct message *message)
     copied.flags |= MESSAGE_COPY;
     copied.origin = retained->origin;
     struct copy *copy = mem_new(sizeof *copy);
+    if (txn_reserve(&broker->txn, TXN_ROW_ROOM + message->topic.size) < 0 ||
+        core_copy(message->topic, &copy->topic) < 0) {
+        mem_free(copy);
+        return ERR_NOMEM;
+    }
     copy->trim = trim;
-    copy->topic = core_copy(message->topic);
     copy->position = message->position;
     copy->size = retained->size;
     row_put_retained(&broker->txn, message->topic, retained);
@@ -130,6 +134,13 @@ static int trim_copy(struct trim *trim, const struct message *message)
     return 0;
 }
 
+/* Goes on later, when the store takes writes again or there is memory. */
+static void trim_fail(struct trim *trim)
+{
+    trim->failed = true;
+    timer_start(trim->broker->deps.timers, &trim->next_turn, TRIM_RETRY_MS);
+}
+
 static void trim_read_done(void *owner, int err, const struct store_read *read)
 {
     struct trim_read *place = owner;
@@ -145,14 +156,13 @@ static void trim_read_done(void *owner, int err, const struct store_read *read)
     }
     core_free(&place->topic);
     place->topic = (struct slice){.bytes = NULL};
-    if (err < 0) {
-        trim->failed = true;
-        timer_start(broker->deps.timers, &trim->next_turn, TRIM_RETRY_MS);
-    }
+    if (err < 0)
+        trim_fail(trim);
     trim_go_on(trim);
 }
 
-/* Begins with the first-level topic behind the present one; false: there is none. */
+/* Begins with the first-level topic behind the present one; false: there is none. Without memory for
+ * its name the pass begins anew. */
 static bool trim_next_topic(struct trim *trim)
 {
     const struct topic *topic = trim->filter.size
@@ -166,7 +176,8 @@ static bool trim_next_topic(struct trim *trim)
     txn_begin(txn, META_DELETE);
     txn_bytes(txn, topic->name);
     txn_bytes(txn, slice_str("/#"));
-    trim->filter = core_copy(txn_ops(txn)[0].key);
+    if (core_copy(txn_ops(txn)[0].key, &trim->filter) < 0)
+        trim_fail(trim);
     txn_clear(txn);
     return true;
 }
@@ -199,7 +210,11 @@ static enum found trim_find(struct trim *trim, uint32_t *visits_left, uint64_t *
         }
     }
     if (at.bytes != trim->after.bytes) {
-        const struct slice after = core_copy(at);
+        struct slice after;
+        if (core_copy(at, &after) < 0) {
+            trim_fail(trim);
+            return FOUND_NOTHING_YET;
+        }
         core_free(&trim->after);
         trim->after = after;
     }
@@ -212,7 +227,10 @@ static void trim_read(struct trim *trim, uint64_t position)
     while (place->topic.bytes)
         place++;
     ASSERT(place < trim->reads + TRIM_READS_MAX);
-    place->topic = core_copy(trim->after);
+    if (core_copy(trim->after, &place->topic) < 0) {
+        trim_fail(trim);
+        return;
+    }
     trim->read_count++;
     reader_message(trim->broker, &place->reader, position, trim_read_done, place);
 }
@@ -244,7 +262,7 @@ static void trim_step(struct deferred *deferred)
     uint32_t visits_left = TRIM_VISITS_MAX;
     if (broker->draining || trim->failed)
         return;
-    while (!trim->ended && trim_has_room(trim) && visits_left > 0) {
+    while (!trim->ended && !trim->failed && trim_has_room(trim) && visits_left > 0) {
         uint64_t position = 0;
         const enum found found =
             trim->filter.size ? trim_find(trim, &visits_left, &position) : FOUND_END;

@@ -33,16 +33,24 @@ void txn_clear(struct txn *txn)
     txn->count = 0;
 }
 
-/* Room for `size` more bytes. Rows are bounded by packet sizes, so running out here is fatal. */
+int txn_reserve(struct txn *txn, size_t size)
+{
+    if (txn->size + size <= txn->room)
+        return 0;
+    const size_t room = MAX(2 * txn->room, txn->size + size + 4096);
+    uint8_t *grown = mem_try_realloc(txn->bytes, room);
+    if (!grown)
+        return ERR_NOMEM;
+    txn->bytes = grown;
+    txn->room = room;
+    return 0;
+}
+
+/* Room for `size` more bytes. For what a client chose there is room already (txn_reserve). */
 static uint8_t *txn_room(struct txn *txn, size_t size)
 {
-    if (txn->size + size > txn->room) {
-        const size_t room = MAX(2 * txn->room, txn->size + size + 4096);
-        uint8_t *grown = mem_try_realloc(txn->bytes, room);
-        ASSERT(grown);
-        txn->bytes = grown;
-        txn->room = room;
-    }
+    const int err = txn_reserve(txn, size);
+    ASSERT(err == 0);
     uint8_t *at = txn->bytes + txn->size;
     txn->size += size;
     return at;

@@ -16,6 +16,10 @@ struct txn {
 
 void txn_done(struct txn *txn);
 void txn_clear(struct txn *txn);
+/* Makes room for `size` more bytes, before rows are added that hold what a client chose, with
+ * TXN_ROW_ROOM for what else is in one. Returns 0 or ERR_NOMEM. */
+#define TXN_ROW_ROOM 256u
+MUST_CHECK int txn_reserve(struct txn *txn, size_t size);
 /* As much as should go into one record. */
 bool txn_is_large(const struct txn *txn);
 

@@ -10,26 +10,53 @@
 
 #define WILL_RETRY_MS 1000u
 
-struct will *will_new(const struct packet_connect *packet)
+int will_fill(struct will *will, struct slice topic, struct slice payload, struct slice props)
 {
-    if (!packet->has_will)
-        return NULL; /* [MQTT3-3.1.2-12] */
-    struct will *will = mem_new(sizeof *will);
+    int err = core_copy(topic, &will->topic);
+    if (err == 0)
+        err = core_copy(payload, &will->payload);
+    if (err == 0)
+        err = core_copy(props, &will->props);
+    return err;
+}
+
+/* The properties that go with the message, copied together. */
+static int copy_texts(struct will *will, const struct packet_connect *packet)
+{
     const struct props *props = &packet->will_props;
     struct slice forward = slice_of("", 0);
-    uint8_t *room = props->forward_size ? mem_try_alloc(props->forward_size) : NULL;
-    if (props->forward_size && props_forward(props, room, room ? props->forward_size : 0, &forward))
-        forward = slice_of("", 0);
-    will->topic = core_copy(packet->will_topic);
-    will->payload = core_copy(packet->will_payload);
-    will->props = core_copy(forward);
+    uint8_t *room = NULL;
+    if (props->forward_size > 0) {
+        room = mem_try_alloc(props->forward_size);
+        if (!room)
+            return ERR_NOMEM;
+        const int err = props_forward(props, room, props->forward_size, &forward);
+        ASSERT(err == 0);
+    }
+    const int err = will_fill(will, packet->will_topic, packet->will_payload, forward);
+    mem_free(room);
+    return err;
+}
+
+int will_new(const struct packet_connect *packet, struct will **ret_will)
+{
+    *ret_will = NULL;
+    if (!packet->has_will)
+        return 0; /* [MQTT3-3.1.2-12] */
+    struct will *will = mem_new(sizeof *will);
+    const int err = copy_texts(will, packet);
+    if (err < 0) {
+        (void)will_free(will);
+        return err;
+    }
+    const struct props *props = &packet->will_props;
     will->qos = packet->will_qos;
     will->retain = packet->will_retain;
     will->delay_s = props->will_delay_s;
     will->expiry_s =
         PROPS_HAS(props, PROP_MESSAGE_EXPIRY) ? props->message_expiry_s : MESSAGE_NO_EXPIRY;
-    mem_free(room);
-    return will;
+    *ret_will = will;
+    return 0;
 }
 
 struct will *will_free(struct will *will)
@@ -62,7 +89,8 @@ struct will_job *will_job_new(struct session *session)
     list_init(&job->node);
     job->will = TAKE(session->will);
     ASSERT(job->will);
-    job->client_id = core_copy(session->client_id);
+    if (core_copy(session->client_id, &job->client_id) < 0)
+        job->client_id = slice_of("", 0); /* the will goes out without its publisher's name */
     job->number = session->number;
     timer_stop(session->broker->deps.timers, &session->will_timer);
     return job;

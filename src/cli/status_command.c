@@ -50,6 +50,10 @@ static int print_status(const json_t *row)
     add_numbers(&table, json_object_get(row, "metrics"));
     table_add(&table, "store writable");
     output_add_field(&table, store, "writable");
+    if (json_is_false(json_object_get(store, "writable"))) {
+        table_add(&table, "store reason");
+        output_add_field(&table, store, "reason");
+    }
     table_add(&table, "store on disk");
     table_add_size(&table, output_number(store, "disk_bytes"));
     return output_table(&table);

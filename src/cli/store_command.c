@@ -136,6 +136,10 @@ static int print_stats(const json_t *row)
     output_add_field(&table, row, "engine");
     table_add(&table, "writable");
     output_add_field(&table, row, "writable");
+    if (json_is_false(json_object_get(row, "writable"))) {
+        table_add(&table, "reason");
+        output_add_field(&table, row, "reason");
+    }
     table_add(&table, "live log");
     table_add_size(&table, output_number(row, "log_bytes"));
     table_add(&table, "on disk");

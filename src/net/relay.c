@@ -11,7 +11,7 @@ enum { WINDOW = 256 * 1024, WINDOW_LEAN = 64 * 1024 };
 
 static bool is_lean(const struct front *front)
 {
-    return front->budget->used > front->budget->max / 2;
+    return budget_is_tight(front->budget);
 }
 
 static void charge(struct front *front, uint64_t size)

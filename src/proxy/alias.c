@@ -31,7 +31,7 @@ void alias_done(struct alias_table *table, struct budget *budget)
 
 static int make_table(struct alias_table *table, struct budget *budget)
 {
-    if (!budget_take(budget, table_size(table)))
+    if (!budget_take(budget, BUDGET_SMALL, table_size(table)))
         return ERR_NOMEM;
     table->topics = mem_try_alloc(table_size(table));
     if (!table->topics) {
@@ -50,7 +50,7 @@ int alias_set(struct alias_table *table, struct budget *budget, uint16_t number,
         if (err < 0)
             return err;
     }
-    if (!budget_take(budget, topic.size))
+    if (!budget_take(budget, BUDGET_SMALL, topic.size))
         return ERR_NOMEM;
     uint8_t *copy = (uint8_t *)mem_try_copy(topic.bytes, topic.size);
     if (!copy) {

@@ -13,6 +13,7 @@ enum {
 
 static void die(struct conn *conn)
 {
+    list_remove(&conn->held_node);
     timer_stop(conn->proxy->timers, &conn->timer);
     conn->state = CONN_DEAD;
     conn_schedule(conn);
@@ -65,6 +66,15 @@ void conn_lost(struct conn *conn)
         return;
     detach(conn, REASON_UNSPECIFIED);
     die(conn);
+}
+
+void conn_evict(struct conn *conn)
+{
+    log_write(conn->proxy->deps.log, LOG_WARN, "conn",
+              "closed the connection from %s: memory.limit is near, and it reads nothing",
+              conn->link.address);
+    conn_lost(conn);
+    outbuf_clear(&conn->out, &conn->proxy->pool);
 }
 
 /* Nothing is sent or decoded from here on: [MQTT5-3.14.4-1] [MQTT5-3.14.4-2] [MQTT3-3.1.4-5]
@@ -153,7 +163,7 @@ static void check_keep_alive(struct conn *conn)
     const uint64_t silent = timer_set_now_ms(conn->proxy->timers) - conn->heard_ms;
     if (silent < limit) {
         timer_start(conn->proxy->timers, &conn->timer, limit - silent);
-    } else if (conn->holds & (HOLD_STORE | HOLD_RECEIVE)) {
+    } else if (conn->holds & (HOLD_STORE | HOLD_RECEIVE | HOLD_MEMORY)) {
         timer_start(conn->proxy->timers, &conn->timer, limit); /* it is us who do not listen */
     } else {
         metric_add(&conn->proxy->deps.metrics->keep_alive_timeouts, 1);
@@ -194,6 +204,8 @@ static void flush(struct conn *conn)
 {
     struct proxy *proxy = conn->proxy;
     const uint64_t low = proxy_output_max(proxy) / 2;
+    if (!conn->write_stuck)
+        conn->moved_ms = timer_set_now_ms(proxy->timers);
     for (int round = 0; round < FLUSH_ROUNDS && conn->state != CONN_DEAD; round++) {
         const ssize_t n = outbuf_write(&conn->out, &proxy->pool, conn->stream, FLUSH_BYTES_MAX);
         if (n < 0) {
@@ -201,6 +213,8 @@ static void flush(struct conn *conn)
             return;
         }
         proxy->counts.bytes_sent += n;
+        if (n > 0)
+            conn->moved_ms = timer_set_now_ms(proxy->timers);
         if (n > 0 && (conn->holds & HOLD_OUTPUT))
             conn->heard_ms = timer_set_now_ms(proxy->timers); /* reading is a sign of life */
         if (conn->out.size > low)
@@ -209,6 +223,7 @@ static void flush(struct conn *conn)
         if (!conn->core_waits || conn->state != CONN_OPEN)
             break;
         conn->core_waits = false;
+        conn->waiting_ms = 0;
         link_writable(&conn->link);
     }
     conn->write_stuck = conn->out.size > 0;
@@ -309,6 +324,7 @@ struct conn *conn_new(struct proxy *proxy, struct stream *stream, const char *ad
     stream->owner = conn;
     conn->heard_ms = timer_set_now_ms(proxy->timers);
     timer_start(proxy->timers, &conn->timer, proxy->config.connect_timeout_ms);
+    list_push_back(&proxy->newcomers, &conn->held_node);
     if (stream_want(stream, IO_READ) < 0)
         die(conn);
     return conn;

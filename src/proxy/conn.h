@@ -44,10 +44,11 @@ enum conn_state {
 };
 
 enum conn_hold {
-    HOLD_STORE = 1,   /* a PUBLISH is next and the store takes none */
+    HOLD_STORE = 1,   /* a packet to be stored is next and the store takes none */
     HOLD_RECEIVE = 2, /* 3.x: too many publishes without an answer */
     HOLD_OUTPUT = 4,  /* the client does not read what it caused */
     HOLD_BURST = 8, /* what it caused for others is to go out first; ends with the next conn_work */
+    HOLD_MEMORY = 16, /* a large packet is next and there is no memory for it */
 };
 
 /* Bytes received and not decoded yet. */
@@ -62,7 +63,7 @@ struct conn {
     struct link link;
     struct proxy *proxy;
     struct list node;      /* proxy->conns */
-    struct list held_node; /* proxy->held, with HOLD_STORE */
+    struct list held_node; /* proxy->held, with HOLD_STORE; proxy->newcomers, with NEW */
     struct stream *stream;
     struct deferred work;
     struct timer timer; /* what it is for depends on the state */
@@ -85,6 +86,9 @@ struct conn {
     uint32_t session_expiry_asked_s;
     uint32_t packet_max; /* the client's Maximum Packet Size; 0 = none */
     uint64_t heard_ms;   /* when bytes came last */
+    uint64_t moved_ms;   /* when output went last, or began */
+    uint64_t waiting_ms; /* since when a message of QoS 1 or 2 waits for room; 0: none does */
+    uint64_t starved_ms; /* since when a large packet waits for memory; 0: none does */
 
     struct input input;
     struct outbuf out;
@@ -110,6 +114,8 @@ void conn_release(struct conn *conn, enum conn_hold hold);
 
 /* The stream has ended or failed: no more words. */
 void conn_lost(struct conn *conn);
+/* Memory is short and the client reads nothing: it goes, what was for it stays stored. */
+void conn_evict(struct conn *conn);
 /* Closes because of `reason`: DISCONNECT for MQTT 5 (a CONNACK before the session is there),
  * link_lost. Not from inside a callback of the core. detail: for the log and the reason string. */
 void conn_fail(struct conn *conn, uint8_t reason, const char *detail);

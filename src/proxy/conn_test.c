@@ -173,7 +173,46 @@ static void too_large_packets_close(void **state)
     bench_close(&bench);
 }
 
-/* A conn that gathers more than the budget has is closed; others go on. */
+/* A conn that gathers more than the budget has is not read from at first, and goes on when there is
+ * room again. */
+static void budget_slows_the_one_who_exceeds_it(void **state)
+{
+    (void)state;
+    struct bench bench;
+    struct proxy_config config;
+    proxy_config_default(&config);
+    config.memory_max = 500000;
+    bench_open(&bench, &config);
+    bench_connect(&bench, MQTT_V5);
+    struct budget *budget = &bench.proxy->budget;
+    const uint64_t others = 200000;
+    assert_true(budget_take(budget, BUDGET_SMALL, others));
+    uint8_t *bytes = mem_new(150000);
+    memcpy(bytes, (uint8_t[]){0x30, 0xec, 0x93, 0x09, 0, 1, 't', 0}, 8); /* 149,996 and the head */
+    size_t sent = 0;
+    ssize_t n;
+    while ((n = send(bench.fd, bytes + sent, 150000 - sent, MSG_NOSIGNAL)) > 0) {
+        sent += (size_t)n;
+        bench_turn(&bench);
+    }
+    bench_turn(&bench);
+    assert_int_equal(core.publishes, 0);
+    assert_int_equal(core.losts, 0);
+    assert_true(budget->used < config.memory_max);
+    bench_advance(&bench, 4000);
+    assert_int_equal(core.losts, 0);
+    budget_give(budget, others);
+    bench_advance(&bench, 20);
+    bench_send_all(&bench, bytes + sent, 150000 - sent);
+    for (int turn = 0; turn < 100 && core.publishes == 0; turn++)
+        bench_turn(&bench);
+    assert_int_equal(core.publishes, 1);
+    assert_int_equal(core.payload_size, 149996 - 4);
+    mem_free(bytes);
+    bench_close(&bench);
+}
+
+/* The next bytes of one that has waited long close it; others go on. */
 static void budget_closes_the_one_who_exceeds_it(void **state)
 {
     (void)state;
@@ -185,7 +224,9 @@ static void budget_closes_the_one_who_exceeds_it(void **state)
     bench_connect(&bench, MQTT_V5);
     uint8_t *bytes = mem_new(200000);
     memcpy(bytes, (uint8_t[]){0x30, 0x80, 0x80, 0x20}, 4);
-    bench_send_all(&bench, bytes, 150000);
+    bench_send_all(&bench, bytes, 100000);
+    for (int i = 0; i < 6; i++)
+        bench_advance(&bench, 1000);
     uint8_t got[128];
     assert_true(bench_receive(&bench, got, sizeof got) > 3);
     assert_int_equal(got[0], 0xe0);
@@ -536,6 +577,7 @@ int main(void)
         cmocka_unit_test(packets_may_come_in_pieces),
         cmocka_unit_test(large_packets_grow_with_their_bytes),
         cmocka_unit_test(too_large_packets_close),
+        cmocka_unit_test(budget_slows_the_one_who_exceeds_it),
         cmocka_unit_test(budget_closes_the_one_who_exceeds_it),
         cmocka_unit_test(protocol_errors5),
         cmocka_unit_test(protocol_errors3_just_close),

@@ -13,6 +13,13 @@
 
 enum { ROOM_MIN = 128 };
 
+/* One read from a conn while memory is short: what is left of it must be kept aside. */
+enum { SHORT_READ = 2048 };
+
+/* A packet that is too large for the memory there is waits this long for others to give some back.
+ */
+enum { STARVED_MAX_MS = 5000 };
+
 /* Bytes of output that one iteration may gather for all conns before they are written: enough for
  * large writes, and not so much that it has left the processor's cache by then. With very many
  * conns a write of several messages for each is worth more than the cache. */
@@ -42,7 +49,7 @@ static int ensure_room(struct conn *conn, uint32_t size)
         return 0;
     struct budget *budget = &conn->proxy->budget;
     const uint32_t room = MAX(size, ROOM_MIN), more = room - in->room;
-    if (!budget_take(budget, more))
+    if (!budget_take(budget, room > INPUT_SCRATCH_SIZE ? BUDGET_LARGE : BUDGET_SMALL, more))
         return ERR_NOMEM;
     uint8_t *bytes = mem_try_realloc(in->bytes, room);
     if (!bytes) {
@@ -123,9 +130,17 @@ static void dispatch(struct conn *conn, const struct frame_head *head, struct sl
     }
 }
 
+/* Whether the core makes a record of it that the client asks for as often as it likes. */
+static bool is_stored(uint8_t packet_type)
+{
+    return packet_type == PACKET_PUBLISH || packet_type == PACKET_SUBSCRIBE ||
+           packet_type == PACKET_UNSUBSCRIBE;
+}
+
 /* Decodes packets while the conn takes them. Returns the bytes used; sets input.wanted and .held.
- */
-static uint32_t decode_packets(struct conn *conn, const uint8_t *bytes, uint32_t size)
+ * ret_stored: becomes true with a packet that was for the store. */
+static uint32_t decode_packets(struct conn *conn, const uint8_t *bytes, uint32_t size,
+                               bool *ret_stored)
 {
     struct proxy *proxy = conn->proxy;
     uint32_t used = 0;
@@ -146,10 +161,12 @@ static uint32_t decode_packets(struct conn *conn, const uint8_t *bytes, uint32_t
             conn->input.wanted = total;
             return used;
         }
-        if (head.type == PACKET_PUBLISH && proxy->paused) {
+        const bool stored = is_stored(head.type);
+        if (stored && proxy->paused) {
             conn_hold(conn, HOLD_STORE);
             break;
         }
+        *ret_stored |= stored;
         proxy->counts.packets_received++;
         dispatch(conn, &head, slice_of(bytes + used + head.head_size, head.remaining_size));
         used += total;
@@ -167,10 +184,9 @@ static uint32_t decode(struct conn *conn, const uint8_t *bytes, uint32_t size)
 {
     struct proxy *proxy = conn->proxy;
     const struct proxy_deps *deps = &proxy->deps;
-    const int64_t before = proxy->counts.publish_received;
-    const uint32_t used = decode_packets(conn, bytes, size);
-    if (proxy->counts.publish_received != before && deps->pressed &&
-        deps->pressed(deps->pressed_data))
+    bool stored = false;
+    const uint32_t used = decode_packets(conn, bytes, size, &stored);
+    if (stored && deps->pressed && deps->pressed(deps->pressed_data))
         proxy_pause(proxy, true);
     return used;
 }
@@ -201,13 +217,29 @@ static bool received(struct conn *conn, ssize_t n)
     return true;
 }
 
+/* There is no memory for the rest of a large packet: its client is not read from for a while, then
+ * it is refused. Nobody waits who has not been let in. */
+static void starve(struct conn *conn)
+{
+    const uint64_t now_ms = timer_set_now_ms(conn->proxy->timers);
+    if (conn->starved_ms == 0)
+        conn->starved_ms = now_ms;
+    if (conn->state != CONN_OPEN || now_ms - conn->starved_ms >= STARVED_MAX_MS) {
+        conn_fail(conn, REASON_QUOTA_EXCEEDED, "memory.limit is reached");
+        return;
+    }
+    conn_hold(conn, HOLD_MEMORY);
+    proxy_starve(conn->proxy);
+}
+
 static void read_large(struct conn *conn)
 {
     struct input *in = &conn->input;
     if (grow(conn) < 0) {
-        conn_fail(conn, REASON_QUOTA_EXCEEDED, "memory.limit is reached");
+        starve(conn);
         return;
     }
+    conn->starved_ms = 0;
     const uint32_t room = MIN(in->room, in->wanted) - in->size;
     const ssize_t n = stream_read(conn->stream, in->bytes + in->size, room);
     if (!received(conn, n))
@@ -228,7 +260,10 @@ void input_read(struct conn *conn)
     uint8_t *scratch = conn->proxy->scratch;
     const uint32_t before = in->size;
     ASSERT(before < INPUT_SCRATCH_SIZE);
-    const ssize_t n = stream_read(conn->stream, scratch + before, INPUT_SCRATCH_SIZE - before);
+    uint32_t most = INPUT_SCRATCH_SIZE - before;
+    if (budget_is_tight(&conn->proxy->budget))
+        most = MIN(most, (uint32_t)SHORT_READ);
+    const ssize_t n = stream_read(conn->stream, scratch + before, most);
     if (!received(conn, n))
         return;
     if (before > 0)

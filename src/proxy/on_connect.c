@@ -38,7 +38,7 @@ static void take_options(struct conn *conn, const struct packet_connect *packet)
 static struct slice copy_of(struct conn *conn, struct slice slice)
 {
     struct budget *budget = &conn->proxy->budget;
-    if (!budget_take(budget, slice.size))
+    if (!budget_take(budget, BUDGET_SMALL, slice.size))
         return slice_of(NULL, 0);
     uint8_t *copy = (uint8_t *)mem_try_copy(slice.bytes, slice.size);
     if (!copy)
@@ -142,6 +142,7 @@ void on_connect(struct conn *conn, struct slice body)
         return;
     }
     timer_stop(conn->proxy->timers, &conn->timer);
+    list_remove(&conn->held_node); /* no longer a newcomer */
     struct packet_connect packet;
     uint8_t reason = 0;
     const int err = dec_connect(body, &packet, &reason);

@@ -6,7 +6,10 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { POOL_CHUNKS_MAX = 4096 }; /* 16 MiB of chunks kept for reuse */
+enum {
+    POOL_CHUNKS_MAX = 4096, /* 16 MiB of chunks kept for reuse, */
+    POOL_PART = 32,         /* but not more than this part of memory_max */
+};
 
 struct proxy_listener {
     struct list node;
@@ -31,22 +34,31 @@ void proxy_config_default(struct proxy_config *config)
 
 /* --- memory --------------------------------------------------------------------------------- */
 
-enum { STARVED_MS = 20 };
+enum {
+    STARVED_MS = 20,
+    STUCK_MS = 5000, /* a client that has read nothing for so long gives way to others, */
+    STARVED_ROOM = 1024 * 1024, /* until they can have so much */
+};
 
 uint64_t proxy_output_max(const struct proxy *proxy)
 {
     const uint64_t max = proxy->config.output_max;
-    return proxy->budget.used > proxy->budget.max / 2 ? max / 16 : max;
+    return budget_is_tight(&proxy->budget) ? max / 16 : max;
 }
 
 /* Conns with output are asked when it has gone out; the others would wait for ever. */
 static void on_starved(struct timer *timer)
 {
     struct proxy *proxy = CONTAINER_OF(timer, struct proxy, starved);
+    const uint64_t now_ms = timer_set_now_ms(proxy->timers);
     list_each (it, &proxy->conns) {
         struct conn *conn = CONTAINER_OF(it, struct conn, node);
+        conn_release(conn, HOLD_MEMORY);
         if (conn->core_waits && conn->out.size == 0)
             conn_schedule(conn);
+        else if (conn->write_stuck && now_ms - conn->moved_ms >= STUCK_MS &&
+                 !budget_has(&proxy->budget, BUDGET_OUTPUT, STARVED_ROOM))
+            conn_evict(conn);
     }
 }
 
@@ -54,6 +66,17 @@ void proxy_starve(struct proxy *proxy)
 {
     if (proxy->starved.due_ms == 0)
         timer_start(proxy->timers, &proxy->starved, STARVED_MS);
+}
+
+/* Bytes in use, with the news of what the rest of the process uses. */
+static uint64_t proxy_memory_used(struct proxy *proxy)
+{
+    struct budget *budget = &proxy->budget;
+    if (!proxy->deps.memory_used)
+        return budget->used;
+    const uint64_t all = proxy->deps.memory_used();
+    budget->others = all > budget->used ? all - budget->used : 0;
+    return all;
 }
 
 static void flush_counts(struct deferred *counting)
@@ -71,8 +94,9 @@ static void flush_counts(struct deferred *counting)
     metric_add(&metrics->bytes_sent, counts->bytes_sent);
     *counts = (struct proxy_counts){0};
     proxy->burst = 0;
-    metric_add(&metrics->memory_used, (int64_t)proxy->budget.used - proxy->memory_reported);
-    proxy->memory_reported = (int64_t)proxy->budget.used;
+    const uint64_t used = proxy_memory_used(proxy);
+    metric_add(&metrics->memory_used, (int64_t)used - proxy->memory_reported);
+    proxy->memory_reported = (int64_t)used;
     if (proxy->memory_reported > metric_get(&metrics->memory_peak))
         metric_set(&metrics->memory_peak, proxy->memory_reported);
 }
@@ -108,11 +132,13 @@ int proxy_new(const struct proxy_config *config, const struct proxy_deps *deps,
     list_init(&proxy->listeners);
     list_init(&proxy->conns);
     list_init(&proxy->held);
+    list_init(&proxy->newcomers);
     proxy->budget = (struct budget){.max = config->memory_max};
     proxy->starved.on_due = on_starved;
     proxy->counting.run = flush_counts;
     list_init(&proxy->counting.node);
-    out_pool_init(&proxy->pool, &proxy->budget, POOL_CHUNKS_MAX);
+    const uint64_t pooled = config->memory_max / POOL_PART / OUTBUF_CHUNK_SIZE;
+    out_pool_init(&proxy->pool, &proxy->budget, (uint32_t)MIN(pooled, (uint64_t)POOL_CHUNKS_MAX));
     const int err = start_fronts(proxy, reterr);
     if (err < 0) {
         (void)proxy_free(proxy);
@@ -154,14 +180,38 @@ static struct stream *open_stream(struct proxy *proxy, int fd)
     return chosen ? relay_new(chosen, fd) : tcp_new(proxy->deps.loop, fd);
 }
 
+/* Makes room for one more: of those that have not said who they are, the one that has had the most
+ * time for it goes. Returns false when there is none. */
+static bool displace(struct proxy *proxy)
+{
+    struct conn *oldest = LIST_FIRST(&proxy->newcomers, struct conn, held_node);
+    if (!oldest)
+        return false;
+    log_write(proxy->deps.log, LOG_INFO, "conn",
+              "closed the connection from %s for a new one: it has sent no CONNECT yet",
+              oldest->link.address);
+    conn_lost(oldest);
+    return true;
+}
+
+static bool has_memory(struct proxy *proxy)
+{
+    (void)proxy_memory_used(proxy);
+    return budget_has(&proxy->budget, BUDGET_SMALL, 0);
+}
+
 static void on_accept(void *data, int fd, const char *address)
 {
     struct proxy *proxy = data;
-    if (proxy->conn_count >= proxy->config.connections_max) {
+    const char *full = NULL;
+    if (proxy->conn_count >= proxy->config.connections_max && !displace(proxy))
+        full = "limits.max_connections";
+    else if (!has_memory(proxy) && !displace(proxy))
+        full = "memory.limit";
+    if (full) {
         metric_add(&proxy->deps.metrics->connections_refused, 1);
         log_write(proxy->deps.log, LOG_WARN, "conn",
-                  "refused the connection from %s: limits.max_connections (%u) is reached", address,
-                  proxy->config.connections_max);
+                  "refused the connection from %s: %s is reached", address, full);
         (void)close(fd);
         return;
     }

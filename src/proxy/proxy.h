@@ -21,7 +21,7 @@ struct proxy_config {
     uint32_t connect_timeout_ms;  /* from accept to CONNECT */
     uint32_t packet_max;          /* bytes of a whole packet from a client */
     uint32_t output_max;          /* bytes waiting for one client before the core must hold back */
-    uint64_t memory_max;          /* bytes for packets being received and output, of all conns */
+    uint64_t memory_max;          /* bytes in use in the whole process; see budget.h */
     uint16_t keep_alive_max_s;    /* 0 = clients choose */
     uint16_t receive_max;         /* 3.x clients are not read from while that many publishes pend */
     uint16_t topic_alias_max;     /* that clients may set; 0 = none */
@@ -40,9 +40,13 @@ struct proxy_deps {
     struct log *log;
     struct metrics *metrics;
     /* true when the store has more to write than it should: then the proxy pauses itself, until
-     * proxy_pause(proxy, false). Asked after each read with a PUBLISH in it. May be NULL. */
+     * proxy_pause(proxy, false). Asked after each read with something to be stored in it. May be
+     * NULL. */
     bool (*pressed)(void *pressed_data);
     void *pressed_data;
+    /* Bytes in use in the whole process, which count against memory_max. NULL: only those of conns
+     * do. */
+    uint64_t (*memory_used)(void);
 };
 
 MUST_CHECK int proxy_new(const struct proxy_config *config, const struct proxy_deps *deps,

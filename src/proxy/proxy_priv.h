@@ -22,7 +22,8 @@ struct proxy {
     uint32_t front_count;
     struct list listeners; /* struct proxy_listener */
     struct list conns;
-    struct list held; /* those with HOLD_STORE */
+    struct list held;      /* those with HOLD_STORE */
+    struct list newcomers; /* those that have sent no CONNECT, the oldest first */
     uint32_t conn_count;
     bool paused, draining;
     void (*drained)(void *data);

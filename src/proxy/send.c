@@ -9,6 +9,9 @@ enum { PACKET_ROOM = 64 };
 /* QoS 0 may fill this many times the output limit that applies to the others. */
 enum { QOS0_ROOM = 32 };
 
+/* So long QoS 0 may have that room while messages of the others wait. */
+enum { QOS0_FIRST_MS = 1000 };
+
 /* Room for a packet of at most `size` bytes, or bytes == NULL: the conn fails. */
 static struct enc_room reserve(struct conn *conn, uint32_t size)
 {
@@ -169,9 +172,11 @@ static void introduce_alias(struct conn *conn, const struct enc_publish *publish
     /* Not remembered, it is introduced again by the next one, which is allowed. */
 }
 
-static int wait_for_room(struct conn *conn)
+static int wait_for_room(struct conn *conn, uint8_t qos)
 {
     conn->core_waits = true;
+    if (qos > 0 && conn->waiting_ms == 0)
+        conn->waiting_ms = timer_set_now_ms(conn->proxy->timers);
     return ERR_AGAIN;
 }
 
@@ -208,6 +213,16 @@ static bool put_publish(struct conn *conn, const struct enc_publish *publish, st
     return true;
 }
 
+/* QoS 0 cannot wait in a queue: it gets more room before it is dropped, but not for long in front
+ * of messages that do wait, or a slow reader would never see those. */
+static bool qos0_may_have_more(const struct conn *conn)
+{
+    const struct proxy *proxy = conn->proxy;
+    const bool in_the_way =
+        conn->waiting_ms > 0 && timer_set_now_ms(proxy->timers) - conn->waiting_ms >= QOS0_FIRST_MS;
+    return !in_the_way && !budget_is_tight(&proxy->budget);
+}
+
 static int on_deliver(struct link *link, const struct delivery *delivery)
 {
     struct conn *conn = CONTAINER_OF(link, struct conn, link);
@@ -219,14 +234,13 @@ static int on_deliver(struct link *link, const struct delivery *delivery)
     const uint64_t size = enc_publish_size(&publish);
     if (size > (conn->packet_max > 0 ? conn->packet_max : FRAME_PACKET_MAX))
         return ERR_FULL; /* [MQTT5-3.1.2-24] */
-    /* QoS 0 cannot wait in a queue: it gets more room before it is dropped. */
-    const uint64_t output_max = proxy_output_max(proxy) * (delivery->qos == 0 ? QOS0_ROOM : 1);
+    const bool more = delivery->qos == 0 && qos0_may_have_more(conn);
+    const uint64_t output_max = proxy_output_max(proxy) * (more ? QOS0_ROOM : 1);
     if (conn->out.size > 0 && conn->out.size + size > output_max)
-        return wait_for_room(conn);
-    if (!budget_has(&proxy->budget, size)) {
-        if (conn->out.size == 0)
-            proxy_starve(proxy);
-        return wait_for_room(conn);
+        return wait_for_room(conn, delivery->qos);
+    if (!budget_has(&proxy->budget, BUDGET_OUTPUT, size)) {
+        proxy_starve(proxy);
+        return wait_for_room(conn, delivery->qos);
     }
     if (!share_add(&proxy->share, delivery->fanout, &publish, delivery->message->payload, size,
                    &conn->out, &proxy->pool) &&

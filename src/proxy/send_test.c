@@ -340,6 +340,33 @@ static void qos0_gets_more_room(void **state)
     bench_close(&bench);
 }
 
+/* A reader so slow that QoS 0 always fills that room would never get what waits behind it. */
+static void qos0_gives_way_to_what_waits(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_open(&bench, NULL);
+    bench_connect(&bench, MQTT_V311);
+    uint8_t payload[3000] = {0};
+    const struct message message = message_of("t", payload, sizeof payload);
+    while (deliver(&message, 0, 0) == 0)
+        continue;
+    assert_int_equal(deliver(&message, 1, 1), ERR_AGAIN);
+    core.writables = 0;
+    uint8_t *got = mem_new(1 << 20);
+    for (int second = 0; second < 60 && core.writables == 0; second++) {
+        bench_advance(&bench, 1000);
+        (void)!read(bench.fd, got, 1 << 20);
+        bench_turn(&bench);
+        while (core.writables == 0 && deliver(&message, 0, 0) == 0)
+            continue; /* as many as go */
+    }
+    assert_true(core.writables > 0);
+    assert_int_equal(deliver(&message, 1, 1), 0);
+    mem_free(got);
+    bench_close(&bench);
+}
+
 /* [MQTT5-4.3.2-1]: packets go out in the order in which the core gave them, in one write. */
 static void one_write_per_iteration(void **state)
 {
@@ -367,7 +394,7 @@ static void deliveries_keep_to_the_budget(void **state)
     uint8_t payload[3000] = {0};
     const struct message message = message_of("t", payload, sizeof payload);
     const uint64_t free_bytes = bench.proxy->budget.max - bench.proxy->budget.used - 100;
-    assert_true(budget_take(&bench.proxy->budget, free_bytes));
+    assert_true(budget_take(&bench.proxy->budget, BUDGET_SMALL, free_bytes));
     assert_int_equal(deliver(&message, 0, 0), ERR_AGAIN);
     bench_turn(&bench);
     assert_int_equal(core.writables, 0);
@@ -390,7 +417,7 @@ static void output_shrinks_when_memory_is_short(void **state)
     bench_open(&bench, NULL);
     bench_connect(&bench, MQTT_V311);
     const uint64_t half = bench.proxy->budget.max / 2 + 1;
-    assert_true(budget_take(&bench.proxy->budget, half));
+    assert_true(budget_take(&bench.proxy->budget, BUDGET_SMALL, half));
     uint8_t payload[3000] = {0};
     const struct message message = message_of("t", payload, sizeof payload);
     uint32_t sent = 0;
@@ -416,6 +443,7 @@ int main(void)
         cmocka_unit_test(a_client_that_never_reads_is_not_read),
         cmocka_unit_test(close_comes_behind_the_output),
         cmocka_unit_test(qos0_gets_more_room),
+        cmocka_unit_test(qos0_gives_way_to_what_waits),
         cmocka_unit_test(one_write_per_iteration),
         cmocka_unit_test(deliveries_keep_to_the_budget),
         cmocka_unit_test(output_shrinks_when_memory_is_short),

@@ -252,6 +252,7 @@ void model_connack(int index, const struct packet *packet)
     client->online = true;
     client->row_expiry_s = packet->present ? client->expiry_s : client->how.expiry_s;
     client->expiry_s = client->how.expiry_s;
+    client->row_end_ms = packet->present && said == UINT32_MAX ? client->end_lo_ms : 0;
     client->end_lo_ms = client->end_hi_ms = NEVER;
     client->left_tick = said;
     /* [MQTT5-3.1.3-9]; one that is replaced by none may be there again after a kill. */
@@ -262,7 +263,9 @@ void model_connack(int index, const struct packet *packet)
     client->will_tick = client->removes ? 0 : said;
     if (!packet->present)
         client->begun_tick = said;
-    if (client->how.will >= 0 || packet->present) /* its row is in the log before CONNACK */
+    /* Its row is in the log before CONNACK, but for a session that goes on while nothing can be
+     * written. */
+    if (said != UINT32_MAX && (client->how.will >= 0 || packet->present))
         model.proved = MAX(model.proved, client->connect_tick);
 }
 
@@ -653,6 +656,8 @@ static void session_killed(int index, bool orderly, uint64_t away_ms)
         client->end_hi_ms = known ? now_ms : MAX(now_ms, row_ms);
         if (!orderly) /* it began as an orderly end, and says when it was */
             client->end_hi_ms += away_ms;
+        if (!orderly && client->row_end_ms > 0)
+            client->end_lo_ms = MIN(client->end_lo_ms, client->row_end_ms);
     } else if (!known) {
         client->end_lo_ms = MIN(client->end_lo_ms, MIN(now_ms, row_ms));
         client->end_hi_ms = MAX(client->end_hi_ms, MAX(now_ms, row_ms));

@@ -152,8 +152,9 @@ struct model_client {
     uint32_t begun_tick;             /* of the session */
     uint32_t left_tick; /* of the end of the connection; what it says is in the log behind */
     uint64_t end_lo_ms, end_hi_ms; /* the session ends between; NEVER while connected */
-    uint32_t kill_tick;            /* of the last kill that it survived */
-    uint32_t start_tick;           /* of the last start of the server, orderly or not */
+    uint64_t row_end_ms; /* the end that its row says, as no write took it back; 0: none */
+    uint32_t kill_tick;  /* of the last kill that it survived */
+    uint32_t start_tick; /* of the last start of the server, orderly or not */
     struct model_sub subs[FILTERS];
     struct ask asked;
     uint32_t changed_tick; /* of the last SUBSCRIBE or UNSUBSCRIBE, or when one became uncertain */

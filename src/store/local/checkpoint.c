@@ -15,7 +15,6 @@
 
 #include <time.h>
 
-#define OVERLAY_MAX (UINT64_C(64) << 20)
 #define STEP_BYTES  (UINT64_C(2) << 20) /* of rows in one transaction */
 
 enum {
@@ -181,7 +180,7 @@ bool checkpoint_due(const struct local *local)
         return true;
     if (overlay_empty(&local->overlay))
         return false;
-    return in_time || local->overlay.bytes > OVERLAY_MAX;
+    return in_time || local->overlay.bytes > local->config.overlay_bytes;
 }
 
 int checkpoint_finish(struct local *local, struct errmsg *reterr)

@@ -132,6 +132,7 @@ struct local {
     struct timer tick;
     struct job job;
     struct checkpoint checkpoint;
+    int seal_err; /* why sealing failed last */
     uint64_t seal_retry_ms, fill_retry_ms;
     struct timer release_timer;  /* the next slice of a sealed index's memory to be freed */
     uint64_t merge_failed_below; /* index files that start lower are left as they are */

@@ -24,6 +24,7 @@ void local_config_default(struct local_config *config)
         .checkpoint_ms = 30 * 1000,
         .seal_entries = 4 * 1000 * 1000,
         .pool_segments = 2,
+        .overlay_bytes = 64 * mib,
         .pressure_bytes = 32 * mib,
     };
 }

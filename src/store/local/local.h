@@ -16,12 +16,13 @@ struct local_config {
     uint64_t tail_bytes;      /* of recent log kept in memory */
     uint64_t checkpoint_ms;   /* at most this long between checkpoints while there are changes */
     uint64_t seal_entries;    /* index entries in memory before they are sealed into a file */
+    uint64_t overlay_bytes;   /* changed rows in memory before a checkpoint is made of them */
     uint32_t pool_segments;   /* pre-written segments kept ahead */
     uint64_t pressure_bytes;  /* waiting for the disk: above it store_pressure says true */
 };
 
-/* Fills in the defaults (256 MiB segments, 3 days, 16 GiB, 64 MiB tail, 30 s, 4 M entries, 2, 32
- * MiB). */
+/* Fills in the defaults (256 MiB segments, 3 days, 16 GiB, 64 MiB tail, 30 s, 4 M entries, 64
+ * MiB of rows, 2, 32 MiB). */
 void local_config_default(struct local_config *config);
 
 /* Opens the directory, recovers, and starts the log thread. Blocking.

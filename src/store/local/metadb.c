@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <lmdb.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -27,12 +28,14 @@ static const struct slice lost_key = {.bytes = (const uint8_t *)METAROW_LOST_KEY
 
 struct metadb {
     struct meta meta; /* first: scan gets the database from it */
-    MDB_env *env;
+    MDB_env *env;     /* NULL: it could not be opened again */
     MDB_dbi rows, queues, states;
     struct metarow_state state; /* as committed */
     struct metadb_lost *lost;
     uint32_t lost_count;
-    uintptr_t lowest; /* address of what was seen in LMDB's map, UINTPTR_MAX: nothing yet */
+    char *path;
+    _Atomic uint64_t size; /* of the file; read by other threads */
+    uintptr_t lowest;      /* address of what was seen in LMDB's map, UINTPTR_MAX: nothing yet */
 };
 
 /* LMDB's codes as ours. */
@@ -118,6 +121,11 @@ static bool parse_row(MDB_val key, MDB_val stored, struct stored_row *ret_row)
 }
 
 /* --- reading ------------------------------------------------------------------------------- */
+
+static int begin_read(struct metadb *db, MDB_txn **ret_txn)
+{
+    return db->env ? mdb_txn_begin(db->env, NULL, MDB_RDONLY, ret_txn) : MDB_PANIC;
+}
 
 static int compare_keys(const void *a, const void *b)
 {
@@ -215,7 +223,7 @@ static int on_scan(struct meta *meta, struct slice prefix, meta_scan_fn *each, v
     struct scan scan = {.prefix = prefix, .each = each, .data = data, .db = db};
     MDB_txn *txn = NULL;
     MDB_cursor *cursor = NULL;
-    int code = mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn);
+    int code = begin_read(db, &txn);
     if (code)
         return convert(code);
     code = mdb_cursor_open(txn, db->rows, &cursor);
@@ -244,7 +252,7 @@ int metadb_queues(struct metadb *db, metadb_queue_fn *each, void *data)
 {
     MDB_txn *txn = NULL;
     MDB_cursor *cursor = NULL;
-    int code = mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn);
+    int code = begin_read(db, &txn);
     if (code)
         return convert(code);
     code = mdb_cursor_open(txn, db->queues, &cursor);
@@ -346,10 +354,118 @@ static int put_row(struct change *change, const struct overlay_row *row)
                      slice_of(row->bytes, (size_t)size + row->value_size));
 }
 
+/* --- opening ------------------------------------------------------------------------------- */
+
+static int read_state(struct metadb *db, MDB_txn *txn)
+{
+    MDB_val key = {.mv_size = sizeof state_key - 1, .mv_data = (void *)(uintptr_t)state_key};
+    MDB_val value;
+    const int code = mdb_get(txn, db->states, &key, &value);
+    if (code)
+        return code;
+    if (value.mv_size != sizeof db->state)
+        return MDB_CORRUPTED;
+    memcpy(&db->state, value.mv_data, sizeof db->state);
+    return metarow_state_sound(&db->state) ? 0 : MDB_CORRUPTED;
+}
+
+static int read_lost(struct metadb *db, MDB_txn *txn)
+{
+    MDB_val key = {.mv_size = lost_key.size, .mv_data = (void *)(uintptr_t)lost_key.bytes};
+    MDB_val stored;
+    struct slice value;
+    const int code = mdb_get(txn, db->states, &key, &stored);
+    if (code)
+        return code == MDB_NOTFOUND ? 0 : code;
+    if (!metarow_open(METAROW_LOST, lost_key, slice_of_val(stored), &value))
+        return MDB_CORRUPTED;
+    db->lost_count = value.size / (uint32_t)sizeof *db->lost;
+    db->lost = (struct metadb_lost *)(void *)mem_try_copy(value.bytes, value.size);
+    return db->lost ? 0 : ENOMEM;
+}
+
+static int open_tables(struct metadb *db)
+{
+    MDB_txn *txn = NULL;
+    int code = mdb_txn_begin(db->env, NULL, 0, &txn);
+    if (code)
+        return code;
+    code = mdb_dbi_open(txn, "rows", MDB_CREATE, &db->rows);
+    if (code == 0)
+        code = mdb_dbi_open(txn, "queues", MDB_CREATE, &db->queues);
+    if (code == 0)
+        code = mdb_dbi_open(txn, "state", MDB_CREATE, &db->states);
+    if (code == 0)
+        code = read_state(db, txn);
+    if (code == 0)
+        code = read_lost(db, txn);
+    if (code == MDB_NOTFOUND) {
+        db->state = (struct metarow_state){.version = METAROW_VERSION};
+        code = getrandom(&db->state.secret, sizeof db->state.secret, 0) < 0 ? errno : 0;
+        if (code == 0)
+            code = put_state(db, txn, &db->state);
+    }
+    if (code) {
+        mdb_txn_abort(txn);
+        return code;
+    }
+    return mdb_txn_commit(txn);
+}
+
+static void measure(struct metadb *db)
+{
+    MDB_envinfo info;
+    MDB_stat stat;
+    if (mdb_env_info(db->env, &info) == 0 && mdb_env_stat(db->env, &stat) == 0)
+        atomic_store_explicit(&db->size, (info.me_last_pgno + 1) * stat.ms_psize,
+                              memory_order_relaxed);
+}
+
+static void close_env(struct metadb *db)
+{
+    if (db->env)
+        mdb_env_close(db->env);
+    db->env = NULL;
+    mem_free(db->lost);
+    db->lost = NULL;
+    db->lost_count = 0;
+    db->lowest = UINTPTR_MAX;
+}
+
+static int open_env(struct metadb *db)
+{
+    int code = mdb_env_create(&db->env);
+    if (code == 0)
+        code = mdb_env_set_maxdbs(db->env, 4);
+    if (code == 0)
+        code = mdb_env_set_mapsize(db->env, METADB_MAP_SIZE);
+    if (code == 0)
+        code = mdb_env_open(db->env, db->path, MDB_NOTLS, 0640);
+    if (code == 0)
+        code = open_tables(db);
+    if (code == 0)
+        measure(db);
+    else
+        close_env(db);
+    return code;
+}
+
+/* --- committing ---------------------------------------------------------------------------- */
+
+/* After a failure to write its first pages LMDB refuses everything until it is opened again. What
+ * it finds then is the transaction before, or that one whole. */
 static int begin(struct metadb *db, struct change *ret_change)
 {
-    *ret_change = (struct change){.db = db, .state = db->state};
-    return mdb_txn_begin(db->env, NULL, 0, &ret_change->txn);
+    *ret_change = (struct change){.db = db};
+    int code = db->env ? mdb_txn_begin(db->env, NULL, 0, &ret_change->txn) : MDB_PANIC;
+    if (code == MDB_PANIC) {
+        close_env(db);
+        code = open_env(db);
+        if (code == 0)
+            code = mdb_txn_begin(db->env, NULL, 0, &ret_change->txn);
+    }
+    ret_change->state = db->state;
+    return code;
 }
 
 /* A new database has been written to and not read: finds out where its map is. */
@@ -358,7 +474,7 @@ static void look_at_ends(struct metadb *db)
     static const MDB_cursor_op ends[] = {MDB_FIRST, MDB_LAST};
     MDB_txn *txn = NULL;
     MDB_cursor *cursor = NULL;
-    if (mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn))
+    if (begin_read(db, &txn))
         return;
     if (mdb_cursor_open(txn, db->rows, &cursor) == 0) {
         for (size_t i = 0; i < ARRAY_COUNT(ends); i++) {
@@ -381,8 +497,10 @@ static int finish(struct change *change, int code, struct errmsg *reterr)
         mdb_txn_abort(change->txn);
     else
         code = mdb_txn_commit(change->txn);
-    if (code == 0)
+    if (code == 0) {
         db->state = change->state;
+        measure(db);
+    }
     look_at_ends(db);
     forget_pages(db);
     return report(code, "write", reterr);
@@ -596,63 +714,7 @@ int metadb_restore_end(struct metadb_restore *restore, const struct metadb_state
     return err;
 }
 
-/* --- opening ------------------------------------------------------------------------------- */
-
-static int read_state(struct metadb *db, MDB_txn *txn)
-{
-    MDB_val key = {.mv_size = sizeof state_key - 1, .mv_data = (void *)(uintptr_t)state_key};
-    MDB_val value;
-    const int code = mdb_get(txn, db->states, &key, &value);
-    if (code)
-        return code;
-    if (value.mv_size != sizeof db->state)
-        return MDB_CORRUPTED;
-    memcpy(&db->state, value.mv_data, sizeof db->state);
-    return metarow_state_sound(&db->state) ? 0 : MDB_CORRUPTED;
-}
-
-static int read_lost(struct metadb *db, MDB_txn *txn)
-{
-    MDB_val key = {.mv_size = lost_key.size, .mv_data = (void *)(uintptr_t)lost_key.bytes};
-    MDB_val stored;
-    struct slice value;
-    const int code = mdb_get(txn, db->states, &key, &stored);
-    if (code)
-        return code == MDB_NOTFOUND ? 0 : code;
-    if (!metarow_open(METAROW_LOST, lost_key, slice_of_val(stored), &value))
-        return MDB_CORRUPTED;
-    db->lost_count = value.size / (uint32_t)sizeof *db->lost;
-    db->lost = (struct metadb_lost *)(void *)mem_try_copy(value.bytes, value.size);
-    return db->lost ? 0 : ENOMEM;
-}
-
-static int open_tables(struct metadb *db)
-{
-    MDB_txn *txn = NULL;
-    int code = mdb_txn_begin(db->env, NULL, 0, &txn);
-    if (code)
-        return code;
-    code = mdb_dbi_open(txn, "rows", MDB_CREATE, &db->rows);
-    if (code == 0)
-        code = mdb_dbi_open(txn, "queues", MDB_CREATE, &db->queues);
-    if (code == 0)
-        code = mdb_dbi_open(txn, "state", MDB_CREATE, &db->states);
-    if (code == 0)
-        code = read_state(db, txn);
-    if (code == 0)
-        code = read_lost(db, txn);
-    if (code == MDB_NOTFOUND) {
-        db->state = (struct metarow_state){.version = METAROW_VERSION};
-        code = getrandom(&db->state.secret, sizeof db->state.secret, 0) < 0 ? errno : 0;
-        if (code == 0)
-            code = put_state(db, txn, &db->state);
-    }
-    if (code) {
-        mdb_txn_abort(txn);
-        return code;
-    }
-    return mdb_txn_commit(txn);
-}
+/* --- the database -------------------------------------------------------------------------- */
 
 static void on_found(void *data, uint64_t offset, const char *what)
 {
@@ -692,16 +754,8 @@ int metadb_open(const char *path, struct metadb **ret_db, struct metadb_state *r
         return err;
     struct metadb *db = mem_new(sizeof *db);
     db->meta.ops = &meta_ops;
-    db->lowest = UINTPTR_MAX;
-    int code = mdb_env_create(&db->env);
-    if (code == 0)
-        code = mdb_env_set_maxdbs(db->env, 4);
-    if (code == 0)
-        code = mdb_env_set_mapsize(db->env, METADB_MAP_SIZE);
-    if (code == 0)
-        code = mdb_env_open(db->env, path, MDB_NOTLS, 0640);
-    if (code == 0)
-        code = open_tables(db);
+    db->path = mem_strdup(path);
+    const int code = open_env(db);
     if (code) {
         (void)metadb_close(db);
         return report(code, "open", reterr);
@@ -715,8 +769,8 @@ int metadb_open(const char *path, struct metadb **ret_db, struct metadb_state *r
 struct metadb *metadb_close(struct metadb *db)
 {
     if (db) {
-        mdb_env_close(db->env);
-        mem_free(db->lost);
+        close_env(db);
+        mem_free(db->path);
         mem_free(db);
     }
     return NULL;
@@ -729,9 +783,5 @@ struct meta *metadb_meta(struct metadb *db)
 
 uint64_t metadb_size(struct metadb *db)
 {
-    MDB_envinfo info;
-    MDB_stat stat;
-    if (mdb_env_info(db->env, &info) || mdb_env_stat(db->env, &stat))
-        return 0;
-    return (info.me_last_pgno + 1) * stat.ms_psize;
+    return atomic_load_explicit(&db->size, memory_order_relaxed);
 }

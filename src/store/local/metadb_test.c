@@ -3,6 +3,8 @@
 #include "store/local/metadb.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
+#include <unistd.h>
 
 struct db {
     char dir[64];
@@ -119,6 +121,56 @@ static void long_keys_keep_their_order(void **state)
     overlay_clear(&overlay);
 }
 
+/* The descriptor over which LMDB writes the pages that make a transaction count. */
+static int state_fd(void)
+{
+    for (int fd = 3; fd < 256; fd++) {
+        char link[32], name[256];
+        (void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        const ssize_t size = readlink(link, name, sizeof name - 1);
+        if (size > 8 && memcmp(name + size - 8, "data.mdb", 8) == 0 &&
+            (fcntl(fd, F_GETFL) & O_DSYNC))
+            return fd;
+    }
+    return -1;
+}
+
+static int count_rows(void *data, struct slice key, struct slice value)
+{
+    (void)key;
+    (void)value;
+    ++*(int *)data;
+    return 0;
+}
+
+/* LMDB gives up a database whose first pages could not be written. With a disk that works again the
+ * next commit does, too. */
+static void a_commit_works_after_one_that_failed(void **state)
+{
+    struct db *db = *state;
+    struct overlay overlay;
+    overlay_init(&overlay);
+    const uint32_t key = 1, value = 7;
+    change(&overlay, META_PUT, slice_of(&key, sizeof key), slice_of(&value, sizeof value));
+    const int fd = state_fd();
+    assert_true(fd >= 0);
+    const int nowhere = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    assert_int_equal(dup2(nowhere, fd), fd);
+    (void)close(nowhere);
+    struct overlay_row **rows = overlay_sorted(&overlay);
+    struct errmsg why = {0};
+    assert_true(metadb_commit(db->db, rows, overlay.rows.count, 5000, &why) < 0);
+    mem_free(rows);
+    commit(db, &overlay, 5000);
+    assert_true(metadb_size(db->db) > 0);
+    reopen(db);
+    assert_int_equal(db->state.applied, 5000);
+    int count = 0;
+    assert_int_equal(meta_scan(metadb_meta(db->db), slice_str(""), count_rows, &count), 0);
+    assert_int_equal(count, 1);
+    overlay_clear(&overlay);
+}
+
 static int stop(void *data, struct slice key, struct slice value)
 {
     (void)key;
@@ -139,14 +191,6 @@ static void a_scan_stops_when_told(void **state)
     assert_int_equal(meta_scan(metadb_meta(db->db), slice_str(""), stop, &count), -7);
     assert_int_equal(count, 1);
     overlay_clear(&overlay);
-}
-
-static int count_rows(void *data, struct slice key, struct slice value)
-{
-    (void)key;
-    (void)value;
-    ++*(int *)data;
-    return 0;
 }
 
 /* The largest key and a large value, and a value that shrinks and grows. */
@@ -283,6 +327,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(long_keys_keep_their_order, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_commit_works_after_one_that_failed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_scan_stops_when_told, set_up, tear_down),
         cmocka_unit_test_setup_teardown(large_rows_come_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_trim_keeps_where_queues_begin, set_up, tear_down),

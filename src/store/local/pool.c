@@ -158,6 +158,17 @@ int pool_fill(struct pool *pool)
     return err;
 }
 
+/* Takes the blocks of the whole file now, where the file system can do that: on a disk that is full
+ * it fails here, and not with the messages of the next moments. */
+static int make_room(int fd, uint64_t size)
+{
+    if (ftruncate(fd, (off_t)size) < 0)
+        return -errno;
+    if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)size) < 0 && errno != EOPNOTSUPP)
+        return -errno;
+    return 0;
+}
+
 int pool_take(struct pool *pool, char ret_name[SEGMENT_NAME_SIZE])
 {
     (void)pthread_mutex_lock(&pool->lock);
@@ -168,8 +179,8 @@ int pool_take(struct pool *pool, char ret_name[SEGMENT_NAME_SIZE])
     if (ready)
         return file_openat(pool->dir_fd, ret_name, O_RDWR, 0);
     const int fd = file_openat(pool->dir_fd, ret_name, O_RDWR | O_CREAT | O_EXCL, 0640);
-    if (fd >= 0 && ftruncate(fd, (off_t)pool->segment_size) < 0) {
-        const int err = -errno;
+    const int err = fd < 0 ? 0 : make_room(fd, pool->segment_size);
+    if (err < 0) {
         (void)close(fd);
         (void)!file_unlinkat(pool->dir_fd, ret_name);
         return err;

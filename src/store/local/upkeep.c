@@ -85,7 +85,7 @@ void upkeep_judge_views(struct local *local)
     else if (local->checkpoint.failed)
         (void)snprintf(why, sizeof why, "%.120s", local->checkpoint.why.text);
     else if (seal_behind(local))
-        (void)snprintf(why, sizeof why, "the index cannot be sealed");
+        (void)snprintf(why, sizeof why, "could not seal the index: %s", err_text(local->seal_err));
     append_set_views(local, why[0] == '\0', why);
 }
 
@@ -130,6 +130,7 @@ static void on_seal_done(struct work *work)
     struct local *local = upkeep_end_job(work);
     if (local->job.err < 0) {
         local->seal_retry_ms = loop_now_ms(local->loop) + TICK_MS_MAX;
+        local->seal_err = local->job.err;
         log_write(local->log, LOG_ERROR, "store", "could not seal the index: %s",
                   err_text(local->job.err));
         return;
