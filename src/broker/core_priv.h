@@ -161,7 +161,7 @@ struct will_job {
     struct slice client_id; /* owned */
     uint64_t number;        /* of its session */
     struct txn rows;        /* of a session that has ended: the removal of its rows */
-    bool delivered;         /* QoS 0, which is not sent again */
+    bool delivered;         /* at QoS 0: it is not sent again */
     bool storing;           /* a write is under way */
 };
 
@@ -581,6 +581,8 @@ void will_publish_ended(struct broker *broker, struct will_job *job);
 /* The outcome of its write. */
 void will_stored(struct broker *broker, struct will_job *job, int err);
 struct will_job *will_job_free(struct will_job *job);
+/* A message with RETAIN is stored: a will that was delivered before it is not retained later. */
+void wills_replaced(struct broker *broker, struct slice topic);
 /* Tries those again that could not be written. */
 void wills_retry(struct broker *broker);
 void wills_init(struct broker *broker);

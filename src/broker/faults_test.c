@@ -51,6 +51,145 @@ static void a_will_whose_write_fails_is_tried_again(void **state)
     }
 }
 
+/* Subscribers had the will when its client was gone, and the other message after it. */
+static void a_will_tried_again_replaces_nothing_newer(void **state)
+{
+    (void)state;
+    enum { AT_ONCE, WHEN_IT_HAS_FAILED, BEFORE_THE_RETRY, TIMES };
+    for (int order = 0; order < 2 * TIMES; order++) {
+        struct bed *bed = bed_open();
+        const int when = order % TIMES;
+        const bool empty = order >= TIMES;
+        client_connect(bed, &b, "b", transient);
+        client_subscribe(bed, &b, "t", (struct wants){.qos = 1});
+        client_connect(bed, &a, "a", (struct how){.will = "t", .will_retain = true});
+        mem_store_fail_append(bed->store, 1, -5);
+        client_lose(&a);
+        if (when != AT_ONCE)
+            bed_run(bed);
+        client_publish(&b, "t", empty ? "" : "new", (struct options){.qos = 1, .retain = true});
+        if (when == BEFORE_THE_RETRY) /* which a CONNECT brings about */
+            client_connect_begin(bed, &c, "c", transient);
+        bed_pass(bed, 3000);
+        client_expect_message(&b, "will", 0);
+        client_expect(&b, PACKET_PUBACK);
+        client_expect_message(&b, empty ? "" : "new", 1);
+        client_expect_nothing(&b);
+        client_connect(bed, &c, "c", transient);
+        client_subscribe(bed, &c, "t", (struct wants){.qos = 0});
+        if (!empty)
+            assert_true(client_expect_message(&c, "new", 0)->retain);
+        client_expect_nothing(&c);
+        bed_close(bed);
+    }
+}
+
+/* The one that subscribers had last is retained, though all are written again: at QoS 0 when its
+ * client was gone, at QoS 1 when that write succeeded. A publish that is refused replaces nothing.
+ */
+static void a_will_tried_again_replaces_what_is_older(void **state)
+{
+    (void)state;
+    for (uint8_t qos = 0; qos < 2; qos++) {
+        struct bed *bed = bed_open();
+        client_connect(bed, &c, "c", transient);
+        client_subscribe(bed, &c, "t", (struct wants){.qos = 1, .handling = 2});
+        client_publish(&c, "t", "old", (struct options){.retain = true});
+        client_expect_message(&c, "old", 0);
+        client_connect(bed, &a, "a",
+                       (struct how){.will = "t", .will_payload = "one", .will_retain = true});
+        client_connect(
+            bed, &b, "b",
+            (struct how){.will = "t", .will_payload = "two", .will_qos = qos, .will_retain = true});
+        mem_store_set_writable(bed->store, false);
+        client_lose(qos == 0 ? &a : &b);
+        client_lose(qos == 0 ? &b : &a);
+        client_publish(&c, "t", "refused", (struct options){.qos = 1, .retain = true});
+        bed_pass(bed, 3000);
+        mem_store_set_writable(bed->store, true);
+        bed_pass(bed, 3000);
+        client_expect_message(&c, "one", 0);
+        if (qos == 0)
+            client_expect_message(&c, "two", 0);
+        assert_int_equal(client_expect(&c, PACKET_PUBACK)->reason, REASON_QUOTA_EXCEEDED);
+        if (qos == 1)
+            client_expect_message(&c, "two", 1);
+        client_expect_nothing(&c);
+        client_subscribe(bed, &c, "t", (struct wants){.qos = 0});
+        client_expect_message(&c, "two", 0);
+        client_expect_nothing(&c);
+        bed_close(bed);
+    }
+}
+
+/* It is the last word when what came after it is not written either. */
+static void a_will_tried_again_is_retained_when_nothing_else_is(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_open();
+    client_connect(bed, &b, "b", transient);
+    client_subscribe(bed, &b, "t", (struct wants){.qos = 0});
+    client_connect(bed, &a, "a", (struct how){.will = "t", .will_retain = true});
+    mem_store_fail_append(bed->store, 1, -5);
+    client_lose(&a);
+    client_expect_message(&b, "will", 0);
+    mem_store_fail_append(bed->store, 1, -5);
+    client_publish(&b, "t", "new", (struct options){.qos = 1, .retain = true});
+    bed_run(bed);
+    assert_int_equal(client_expect(&b, PACKET_PUBACK)->reason, REASON_QUOTA_EXCEEDED);
+    mem_store_fail_append(bed->store, 1, -5);
+    client_publish(&b, "t", "new", (struct options){.qos = 1, .retain = true});
+    client_connect_begin(bed, &c, "c", transient); /* tries it again */
+    bed_pass(bed, 3000);
+    assert_int_equal(client_expect(&b, PACKET_PUBACK)->reason, REASON_QUOTA_EXCEEDED);
+    client_subscribe(bed, &b, "t", (struct wants){.qos = 0});
+    assert_true(client_expect_message(&b, "will", 0)->retain);
+    client_expect_nothing(&b);
+    bed_close(bed);
+}
+
+/* At QoS 1 subscribers get it when it is written, and that is when it is published. */
+static void a_qos1_will_tried_again_is_the_newest(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_open();
+    client_connect(bed, &b, "b", transient);
+    client_connect(bed, &c, "c", transient);
+    client_subscribe(bed, &c, "t", (struct wants){.qos = 1});
+    client_connect(bed, &a, "a", (struct how){.will = "t", .will_qos = 1, .will_retain = true});
+    mem_store_fail_append(bed->store, 1, -5);
+    client_lose(&a);
+    bed_run(bed);
+    client_publish(&b, "t", "new", (struct options){.qos = 1, .retain = true});
+    bed_pass(bed, 3000);
+    client_expect_message(&c, "new", 1);
+    client_expect_message(&c, "will", 1);
+    client_expect_nothing(&c);
+    client_subscribe(bed, &c, "t", (struct wants){.qos = 0});
+    assert_true(client_expect_message(&c, "will", 0)->retain);
+    client_expect_nothing(&c);
+    bed_close(bed);
+}
+
+/* Nobody has had it at QoS 0: its first-level topic could not be made. */
+static void a_will_to_a_new_topic_is_delivered_when_that_can_be_made(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_open();
+    client_connect(bed, &b, "b", transient);
+    client_subscribe(bed, &b, "#", (struct wants){.qos = 0});
+    client_connect(bed, &a, "a", (struct how){.will = "new/x"});
+    mem_store_set_writable(bed->store, false);
+    client_lose(&a);
+    bed_pass(bed, 3000);
+    client_expect_nothing(&b);
+    mem_store_set_writable(bed->store, true);
+    bed_pass(bed, 3000);
+    client_expect_message(&b, "will", 0);
+    client_expect_nothing(&b);
+    bed_close(bed);
+}
+
 /* A client that is refused was never there. */
 static void a_refused_client_leaves_no_will_and_no_session(void **state)
 {
@@ -435,6 +574,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_will_whose_write_fails_is_tried_again),
+        cmocka_unit_test(a_will_tried_again_replaces_nothing_newer),
+        cmocka_unit_test(a_will_tried_again_replaces_what_is_older),
+        cmocka_unit_test(a_will_tried_again_is_retained_when_nothing_else_is),
+        cmocka_unit_test(a_qos1_will_tried_again_is_the_newest),
+        cmocka_unit_test(a_will_to_a_new_topic_is_delivered_when_that_can_be_made),
         cmocka_unit_test(a_refused_client_leaves_no_will_and_no_session),
         cmocka_unit_test(a_second_kill_does_not_start_the_expiry_anew),
         cmocka_unit_test(a_resumed_session_does_not_expire_at_a_kill),

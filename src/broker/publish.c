@@ -28,6 +28,7 @@ struct publish {
     uint16_t packet_id;
     uint8_t qos;
     bool matched;
+    bool again; /* a will that was delivered before */
 };
 
 static struct publish *publish_new(struct broker *broker, uint16_t queue_count)
@@ -54,6 +55,7 @@ static void publish_release(struct publish *publish)
     core_free(&publish->topic);
     publish->retained = NULL;
     publish->will = NULL;
+    publish->again = false;
     publish->next_free = broker->free_publishes;
     broker->free_publishes = publish;
 }
@@ -236,6 +238,8 @@ static void publish_done(struct store_append *append, int err)
     if (publish->retained)
         retained_stored(broker, publish->topic, publish->retained,
                         err < 0 ? NULL : &append->stored);
+    if (publish->retained && err == 0 && !publish->again)
+        wills_replaced(broker, publish->topic);
     if (publish->will)
         will_stored(broker, publish->will, err);
     if (err < 0) {
@@ -308,8 +312,10 @@ static int publish_append(struct broker *broker, const struct publish_request *r
     broker->pending++;
     publish_wait(publish, request);
     publish->will = request->will;
-    if (publish->will)
+    if (publish->will) {
+        publish->again = publish->will->delivered;
         publish->will->storing = true;
+    }
     return 0;
 }
 
@@ -376,6 +382,8 @@ int publish_submit(struct broker *broker, const struct publish_request *request)
     if (routed < 0)
         return refuse(broker, request, routed);
     const int err = publish_append(broker, request, &message, (uint16_t)routed, matched);
+    if (request->will)
+        request->will->delivered = request->qos == 0;
     return err < 0 ? refuse(broker, request, err) : 0;
 }
 

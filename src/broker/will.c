@@ -1,7 +1,9 @@
 /* Will messages. They are part of the session's row, so they outlive a crash of the server.
  *
  * One whose time has come is published in the record that takes it out of that row, or, when the
- * session ends, that removes all rows of the session. It is tried again until that is written.
+ * session ends, that removes all rows of the session. It is tried again until that is written. At
+ * QoS 1 and 2 subscribers get it then; at QoS 0 they have had it, and what is published with RETAIN
+ * meanwhile is newer: it stays the topic's retained message. [MQTT3-3.3.1-5] [MQTT5-3.3.1-5]
  */
 #include "broker/core_priv.h"
 
@@ -116,6 +118,15 @@ static void will_later(struct broker *broker, struct will_job *job)
         timer_start(broker->deps.timers, &broker->wills_timer, WILL_RETRY_MS);
 }
 
+void wills_replaced(struct broker *broker, struct slice topic)
+{
+    list_each (it, &broker->wills_due) {
+        struct will_job *job = CONTAINER_OF(it, struct will_job, node);
+        if (job->delivered && slice_equal(job->will->topic, topic))
+            job->will->retain = false;
+    }
+}
+
 void will_stored(struct broker *broker, struct will_job *job, int err)
 {
     if (err < 0) {
@@ -143,7 +154,6 @@ static void will_submit(struct broker *broker, struct will_job *job)
     ASSERT(broker->txn.count == 0);
     will_rows(broker, job);
     const int err = publish_submit(broker, &request);
-    job->delivered = true;
     if (err == 0) {
         if (!job->storing)
             will_stored(broker, job, 0);
@@ -172,16 +182,25 @@ void will_publish_ended(struct broker *broker, struct will_job *job)
     will_submit(broker, job);
 }
 
+/* What is under way may be newer: its outcome tells whether this one is to be retained. */
+static bool will_waits(const struct broker *broker, const struct will_job *job)
+{
+    const struct retained *retained = retained_find(broker->retained, job->will->topic);
+    return job->delivered && job->will->retain && retained && retained->pending > 0;
+}
+
 void wills_retry(struct broker *broker)
 {
-    struct list due;
-    list_init(&due);
-    list_take(&broker->wills_due, &due);
-    list_each_safe (it, &due) {
-        struct will_job *job = CONTAINER_OF(it, struct will_job, node);
-        list_remove(it);
+    const struct list *last = broker->wills_due.prev; /* those that fail again come behind it */
+    for (bool more = !list_empty(&broker->wills_due); more;) {
+        struct will_job *job = LIST_FIRST(&broker->wills_due, struct will_job, node);
+        more = &job->node != last;
+        list_remove(&job->node);
         job->storing = false;
-        will_submit(broker, job);
+        if (will_waits(broker, job))
+            will_later(broker, job);
+        else
+            will_submit(broker, job);
     }
 }
 
