@@ -46,12 +46,18 @@ static uint32_t walks(const struct model_client *client, int topic)
     return count;
 }
 
+/* A will whose write has failed is published by the one that succeeds; at QoS 0 it was at once. */
+static uint32_t published_tick(const struct model_message *message)
+{
+    return message->doubtful && message->qos > 0 ? UINT32_MAX : message->last_tick;
+}
+
 static bool is_replaced_before(const struct model_message *message, uint32_t tick)
 {
     for (uint32_t i = 0; i < model.message_count; i++) {
         const struct model_message *other = &model.messages[i];
         if (other->retain && other->topic == message->topic && other->done_tick &&
-            other->done_tick < tick && other->first_tick > message->last_tick)
+            other->done_tick < tick && other->first_tick > published_tick(message))
             return true;
     }
     return false;
@@ -91,6 +97,10 @@ static bool may_get(int index, const struct model_message *message, const struct
         return client->subs[SHARED + packet->way - 1].span_count > 0 &&
                model_matches(SHARED + packet->way - 1, message->topic);
     if (packet->retain && walk_may(client, message))
+        return true;
+    /* It was in flight at a kill: it comes again, whatever has replaced it. */
+    const uint32_t sent_tick = message->to[index][0].walk1_tick;
+    if (packet->retain && packet->dup && sent_tick && client->kill_tick > sent_tick)
         return true;
     if (packet->retain && !(message->retain && rap_may(client, message)))
         return false;
@@ -306,6 +316,8 @@ void judge_publish(int index, const struct packet *packet)
         out_new(index, packet);
     }
     receipt->sent++;
+    if (packet->retain && packet->qos == 1)
+        receipt->walk1_tick = model.tick;
     CHECK(client->awaited <= client->how.receive_max, "c%d: more than its Receive Maximum", index);
 }
 
@@ -443,7 +455,7 @@ static const struct model_message *retained_of(int topic)
         const struct model_message *message = &model.messages[i];
         if (message->topic != topic || !message->retain || message->submits == 0)
             continue;
-        if (!value || message->last_tick > value->last_tick)
+        if (!value || published_tick(message) > published_tick(value))
             value = message;
     }
     const bool sure = value && value->done_tick && value->submits == 1 && !value->empty;

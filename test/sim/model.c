@@ -390,7 +390,7 @@ static void will_fire(int index, bool surely)
     struct model_client *client = &model.clients[index];
     struct model_message *message = &model.messages[client->will];
     if (client->will_state != WILL_FIRED) {
-        sim_trace("    the will %d of c%d is due%s", (int)client->will, index,
+        sim_trace("    the will %d QoS %u of c%d is due%s", (int)client->will, message->qos, index,
                   surely ? "" : ", perhaps");
         model.tick++;
         client->will_tick = model.tick;
@@ -729,10 +729,15 @@ void model_killed(bool orderly, uint64_t down_ms)
     settle_receipts(orderly);
     if (orderly)
         model.proved = model.tick;
-    for (uint32_t i = 0; i < model.message_count && !orderly; i++) {
+    for (uint32_t i = 0; i < model.message_count; i++) {
         struct model_message *message = &model.messages[i];
-        if (message->doubtful && model.now_ms - message->last_ms < RETRY_MS)
+        if (!message->doubtful)
+            continue;
+        if (!orderly && model.now_ms - message->last_ms < RETRY_MS)
             message->promised = false;
+        if (message->qos > 0)
+            message->last_tick = model.tick;
+        message->doubtful = false;
     }
     for (int i = 0; i < CLIENTS; i++) {
         will_killed(i, orderly, down_ms);

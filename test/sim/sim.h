@@ -80,7 +80,7 @@ struct model_message {
     uint32_t done_tick; /* when it was acknowledged; 0: it is not */
     bool promised;      /* acknowledged, or a will whose time has surely come */
     bool refused;       /* answered with a failure: nobody waits for it */
-    bool doubtful;      /* a will whose write has failed: tried again until RETRY_MS later */
+    bool doubtful;      /* a will whose write has failed since the last start: tried again */
     bool trimmed;       /* retention may have removed it */
     uint32_t trim_tick; /* when */
     bool match_sure, match_may; /* somebody subscribed when it was sent */
@@ -91,6 +91,7 @@ struct model_message {
         uint16_t got, walked;   /* receptions that were no repetitions of QoS 2; with RETAIN */
         uint16_t got2, walked2; /* at QoS 2: without RETAIN, and with */
         uint32_t last_tick, sent0_tick; /* of the last reception; sending at QoS 0 */
+        uint32_t walk1_tick;            /* sending with RETAIN at QoS 1 */
         bool settled;                   /* its acknowledgement has survived a kill */
         uint64_t acked_ms;              /* PUBACK was sent; 0: not */
     } to[CLIENTS][WAYS];
