@@ -8,6 +8,7 @@ never synced again and nothing more is written to it; the log goes on in another
 import os
 import pathlib
 import re
+import select
 import shutil
 import subprocess
 
@@ -111,7 +112,10 @@ def test_a_failed_sync_is_not_repeated(make_disk, traced_server, new_client):
     assert any(name.endswith(".log") for name in failed), f"no sync of the log failed: {failed}"
     server_pid = int(subprocess.run(["pgrep", "-P", str(server.process.pid)], check=True,
                                     capture_output=True, text=True).stdout)
+    gone = os.pidfd_open(server_pid)
     os.kill(server_pid, 9)
+    assert select.select([gone], [], [], 60)[0]
+    os.close(gone)
     server.kill()
     server.binary = BINARY
     server.start()

@@ -47,7 +47,8 @@ def test_no_room_for_a_checkpoint(make_disk, make_server, new_client):
     before = server.metrics()["tidemq_store_checkpoints_total"]
     disk.empty()
     wait_until(lambda: not not_ready(server), what="the server being ready")
-    assert server.metrics()["tidemq_store_checkpoints_total"] > before
+    wait_until(lambda: server.metrics()["tidemq_store_checkpoints_total"] > before,
+               what="a checkpoint")
     assert publisher.publish()
     server.restart(kill=True)
     for name in made[:: max(1, len(made) // 20)]:

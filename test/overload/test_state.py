@@ -106,8 +106,12 @@ def test_sessions_and_wills_until_memory_is_full(watched, citizen, until_refused
     count, code = until_refused(one)
     assert code == QUOTA and count > 100
     good.served(within_s=8)
-    assert connected(server, "new", version=V5)[1] == QUOTA
-    assert connected(server, "new")[1] == UNAVAILABLE_3
+    for _ in range(20):  # a checkpoint may have given memory back meanwhile
+        refused = connected(server, "new", version=V5)[1], connected(server, "new")[1]
+        if refused == (QUOTA, UNAVAILABLE_3):
+            break
+        until_refused(one)
+    assert refused == (QUOTA, UNAVAILABLE_3)
     back = new_client("citizen", to=server, clean=False, expiry_s=600)
     assert back.session_present
     back.publish("citizen/me", b"x", 1)
