@@ -243,7 +243,7 @@ static int on_deliver(struct link *link, const struct delivery *delivery)
         return wait_for_room(conn, delivery->qos);
     }
     if (!share_add(&proxy->share, delivery->fanout, &publish, delivery->message->payload, size,
-                   &conn->out, &proxy->pool) &&
+                   &conn->out) &&
         !put_publish(conn, &publish, delivery->message->payload, size))
         return ERR_AGAIN;
     proxy->counts.packets_sent++;

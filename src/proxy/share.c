@@ -9,11 +9,16 @@ enum {
     BACKLOG_MAX = 4 * RUN_SIZE, /* bytes waiting for a conn that keeps up */
 };
 
+void share_init(struct share *share, struct out_pool *pool)
+{
+    *share = (struct share){.pool = pool};
+}
+
 void share_done(struct share *share)
 {
     for (size_t i = 0; i < ARRAY_COUNT(share->runs); i++)
         (void)buf_unref(share->runs[i].buf);
-    *share = (struct share){0};
+    share_init(share, share->pool);
 }
 
 /* Encodes the message behind the one before. Returns 0 or ERR_NOMEM. */
@@ -47,7 +52,7 @@ static bool is_common(const struct enc_publish *publish)
 }
 
 bool share_add(struct share *share, uint64_t fanout, const struct enc_publish *publish,
-               struct slice payload, uint64_t size, struct outbuf *out, struct out_pool *pool)
+               struct slice payload, uint64_t size, struct outbuf *out)
 {
     if (fanout == 0 || !is_common(publish) || size > MESSAGE_MAX)
         return false;
@@ -61,5 +66,5 @@ bool share_add(struct share *share, uint64_t fanout, const struct enc_publish *p
     if (run->fanout != fanout && encode(run, publish, payload, (uint32_t)size) < 0)
         return false;
     run->fanout = fanout;
-    return outbuf_add_part(out, pool, run->buf, run->begin, run->size) == 0;
+    return outbuf_add_part(out, share->pool, run->buf, run->begin, run->size) == 0;
 }

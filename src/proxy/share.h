@@ -20,16 +20,17 @@ struct share_run {
 };
 
 struct share {
-    uint64_t fanout; /* the latest */
-    uint32_t count;  /* conns that had part in it */
+    struct out_pool *pool; /* of the output buffers; borrowed */
+    uint64_t fanout;       /* the latest */
+    uint32_t count;        /* conns that had part in it */
     struct share_run runs[4];
 };
 
+void share_init(struct share *share, struct out_pool *pool);
 void share_done(struct share *share);
 /* Appends the message, of `size` bytes with its payload, by reference. fanout: the same number for
  * the same message (struct delivery).
  * Returns false when it is to be encoded for this conn alone: it is not to many conns, it is large,
  * has something of this conn's in it, the conn does not keep up, or memory is short. */
 MUST_CHECK bool share_add(struct share *share, uint64_t fanout, const struct enc_publish *publish,
-                          struct slice payload, uint64_t size, struct outbuf *out,
-                          struct out_pool *pool);
+                          struct slice payload, uint64_t size, struct outbuf *out);

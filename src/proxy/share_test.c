@@ -19,6 +19,7 @@ static int set_up(void **state)
     struct fixture *fixture = mem_new(sizeof *fixture);
     fixture->budget.max = UINT64_MAX;
     out_pool_init(&fixture->pool, &fixture->budget, 2);
+    share_init(&fixture->share, &fixture->pool);
     *state = fixture;
     return 0;
 }
@@ -44,7 +45,7 @@ static int fan_out(struct fixture *fixture, uint64_t fanout, const struct enc_pu
     whole.payload_size = (uint32_t)strlen(payload);
     for (int i = 0; i < CONNS; i++)
         shared += share_add(&fixture->share, fanout, &whole, slice_str(payload),
-                            enc_publish_size(&whole), &fixture->outs[i], &fixture->pool);
+                            enc_publish_size(&whole), &fixture->outs[i]);
     return shared;
 }
 
@@ -116,7 +117,7 @@ static void forms_do_not_mix(void **state)
         struct enc_publish *form = &forms[i % 3];
         form->payload_size = 1;
         (void)!share_add(&fixture->share, 9, form, slice_str("x"), enc_publish_size(form),
-                         &fixture->outs[i], &fixture->pool);
+                         &fixture->outs[i]);
     }
     for (int i = CONNS - 3; i < CONNS; i++) {
         uint8_t got[64];
