@@ -176,6 +176,11 @@ static void relay_close(struct stream *stream)
     lane_put(&relay->front->out, relay, RELAY_CLOSE, 0);
 }
 
+static uint64_t relay_unsent(const struct stream *stream)
+{
+    return CONTAINER_OF(stream, struct relay, stream)->unwritten;
+}
+
 static const struct stream_ops relay_ops = {
     .name = "relay",
     .read = relay_read,
@@ -183,6 +188,7 @@ static const struct stream_ops relay_ops = {
     .want = relay_want,
     .shutdown = relay_shutdown,
     .close = relay_close,
+    .unsent = relay_unsent,
 };
 
 struct stream *relay_new(struct front *front, int fd)

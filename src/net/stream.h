@@ -34,6 +34,8 @@ struct stream_ops {
     void (*shutdown)(struct stream *stream);
     /* Closes and frees this stage and those below. */
     void (*close)(struct stream *stream);
+    /* Bytes taken that the kernel has not taken yet. NULL: there never are any. */
+    uint64_t (*unsent)(const struct stream *stream);
 };
 
 struct stream {
@@ -61,6 +63,11 @@ MUST_CHECK static inline int stream_want(struct stream *stream, unsigned events)
 static inline void stream_shutdown(struct stream *stream)
 {
     stream->ops->shutdown(stream);
+}
+
+static inline uint64_t stream_unsent(const struct stream *stream)
+{
+    return stream->ops->unsent ? stream->ops->unsent(stream) : 0;
 }
 
 /* NULL is fine; returns NULL. No on_ready follows, not even for events already fetched. */

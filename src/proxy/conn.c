@@ -204,7 +204,7 @@ static void flush(struct conn *conn)
 {
     struct proxy *proxy = conn->proxy;
     const uint64_t low = proxy_output_max(proxy) / 2;
-    if (!conn->write_stuck)
+    if (!conn->write_stuck && stream_unsent(conn->stream) == 0)
         conn->moved_ms = timer_set_now_ms(proxy->timers);
     for (int round = 0; round < FLUSH_ROUNDS && conn->state != CONN_DEAD; round++) {
         const ssize_t n = outbuf_write(&conn->out, &proxy->pool, conn->stream, FLUSH_BYTES_MAX);

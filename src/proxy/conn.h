@@ -87,6 +87,7 @@ struct conn {
     uint32_t packet_max; /* the client's Maximum Packet Size; 0 = none */
     uint64_t heard_ms;   /* when bytes came last */
     uint64_t moved_ms;   /* when output went last, or began */
+    uint64_t waiting;    /* bytes of output when that was looked at last, see on_starved */
     uint64_t waiting_ms; /* since when a message of QoS 1 or 2 waits for room; 0: none does */
     uint64_t starved_ms; /* since when a large packet waits for memory; 0: none does */
 

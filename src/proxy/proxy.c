@@ -47,6 +47,15 @@ uint64_t proxy_output_max(const struct proxy *proxy)
 }
 
 /* Conns with output are asked when it has gone out; the others would wait for ever. */
+static bool is_stuck(struct conn *conn, uint64_t now_ms)
+{
+    const uint64_t waiting = conn->out.size + stream_unsent(conn->stream);
+    if (waiting < conn->waiting)
+        conn->moved_ms = now_ms;
+    conn->waiting = waiting;
+    return waiting > 0 && now_ms - conn->moved_ms >= STUCK_MS;
+}
+
 static void on_starved(struct timer *timer)
 {
     struct proxy *proxy = CONTAINER_OF(timer, struct proxy, starved);
@@ -54,11 +63,10 @@ static void on_starved(struct timer *timer)
     list_each (it, &proxy->conns) {
         struct conn *conn = CONTAINER_OF(it, struct conn, node);
         conn_release(conn, HOLD_MEMORY);
-        if (conn->core_waits && conn->out.size == 0)
-            conn_schedule(conn);
-        else if (conn->write_stuck && now_ms - conn->moved_ms >= STUCK_MS &&
-                 !budget_has(&proxy->budget, BUDGET_OUTPUT, STARVED_ROOM))
+        if (is_stuck(conn, now_ms) && !budget_has(&proxy->budget, BUDGET_OUTPUT, STARVED_ROOM))
             conn_evict(conn);
+        else if (conn->core_waits && conn->out.size == 0)
+            conn_schedule(conn);
     }
 }
 

@@ -250,6 +250,54 @@ static void a_slow_reader_holds_back_the_core(void **state)
     bench_close(&bench);
 }
 
+/* With no memory left for output, who has read nothing for five seconds gives way to others; not
+ * sooner, and not when there is memory. */
+static void a_client_that_is_stuck_gives_way(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_open(&bench, NULL);
+    bench_connect(&bench, MQTT_V311);
+    static const uint8_t payload[1000];
+    const struct message message = message_of("t", payload, sizeof payload);
+    while (deliver(&message, 1, 1) == 0)
+        bench_turn(&bench);
+    assert_true(bench.conn->write_stuck);
+    for (int i = 0; i < 10; i++)
+        bench_advance(&bench, 1000);
+    assert_int_equal(core.losts, 0);
+    struct budget *budget = &bench.proxy->budget;
+    budget_charge(budget, budget->max);
+    proxy_starve(bench.proxy);
+    bench_advance(&bench, 100);
+    assert_int_equal(core.losts, 1);
+    budget_give(budget, bench.proxy->config.memory_max);
+    bench_close(&bench);
+}
+
+/* One that reads, if slowly, does not. */
+static void a_slow_client_does_not_give_way(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_open(&bench, NULL);
+    bench_connect(&bench, MQTT_V311);
+    static uint8_t payload[1000], got[100000];
+    const struct message message = message_of("t", payload, sizeof payload);
+    while (deliver(&message, 1, 1) == 0)
+        bench_turn(&bench);
+    struct budget *budget = &bench.proxy->budget;
+    budget_charge(budget, budget->max);
+    for (int i = 0; i < 10 && bench.conn->out.size > 0; i++) {
+        assert_true(read(bench.fd, got, sizeof got) > 0);
+        proxy_starve(bench.proxy);
+        bench_advance(&bench, 1000);
+        assert_int_equal(core.losts, 0);
+    }
+    budget_give(budget, bench.proxy->config.memory_max);
+    bench_close(&bench);
+}
+
 /* Who sends without ever reading is not read from any more: its answers stay bounded. */
 static void a_client_that_never_reads_is_not_read(void **state)
 {
@@ -440,6 +488,8 @@ int main(void)
         cmocka_unit_test(acks_are_encoded_for_311),
         cmocka_unit_test(large_payloads_are_referenced),
         cmocka_unit_test(a_slow_reader_holds_back_the_core),
+        cmocka_unit_test(a_client_that_is_stuck_gives_way),
+        cmocka_unit_test(a_slow_client_does_not_give_way),
         cmocka_unit_test(a_client_that_never_reads_is_not_read),
         cmocka_unit_test(close_comes_behind_the_output),
         cmocka_unit_test(qos0_gets_more_room),
