@@ -161,8 +161,8 @@ static void trim_read_done(void *owner, int err, const struct store_read *read)
     trim_go_on(trim);
 }
 
-/* Begins with the first-level topic behind the present one; false: there is none. Without memory for
- * its name the pass begins anew. */
+/* Begins with the first-level topic behind the present one; false: there is none. Without memory
+ * for its name the pass begins anew. */
 static bool trim_next_topic(struct trim *trim)
 {
     const struct topic *topic = trim->filter.size

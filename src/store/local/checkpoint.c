@@ -15,7 +15,7 @@
 
 #include <time.h>
 
-#define STEP_BYTES  (UINT64_C(2) << 20) /* of rows in one transaction */
+#define STEP_BYTES (UINT64_C(2) << 20) /* of rows in one transaction */
 
 enum {
     RETRY_MS = 1000,
