@@ -45,7 +45,7 @@ class Plan:
 
 PLANS = {
     "mixed": Plan("mixed", 1000, (0, 50, 500, 3000), {}),
-    "trim": Plan("trim", 2400, (50, 2000, 6000, 12000), {"retention.bytes": "4MiB"}, 600_000),
+    "trim": Plan("trim", 2400, (50, 2000, 6000, 12000), {"retention.bytes": "6MiB"}, 600_000),
     "many": Plan("many", 7000, (0, 50), {}),
     "pages": Plan("pages", 120, (), {}),
 }

@@ -651,7 +651,7 @@ static int image_open(int fd, struct image *ret_image)
     if (image.size > 0) {
         void *map = mmap(NULL, image.size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (map == MAP_FAILED)
-            return -errno;
+            return MIN(-errno, -1);
         image.bytes = map;
     }
     *ret_image = image;
@@ -667,7 +667,7 @@ static void image_close(const struct image *image)
 int metawalk_verify(int fd, const struct metawalk_events *events,
                     struct metawalk_summary *ret_summary, struct errmsg *reterr)
 {
-    struct image image = {.bytes = NULL};
+    struct image image;
     int err = image_open(fd, &image);
     if (err == 0) {
         err = verify(&image, events, ret_summary);
@@ -739,7 +739,7 @@ static void salvage(struct walk *walk, uint32_t slot, struct metawalk_salvage *r
 int metawalk_salvage(int fd, int which, const struct metawalk_events *events,
                      struct metawalk_salvage *ret_salvage)
 {
-    struct image image = {.bytes = NULL};
+    struct image image;
     struct metawalk_salvage result = {0};
     int err = image_open(fd, &image);
     if (err < 0)
