@@ -147,6 +147,7 @@ int proxy_new(const struct proxy_config *config, const struct proxy_deps *deps,
     list_init(&proxy->counting.node);
     const uint64_t pooled = config->memory_max / POOL_PART / OUTBUF_CHUNK_SIZE;
     out_pool_init(&proxy->pool, &proxy->budget, (uint32_t)MIN(pooled, (uint64_t)POOL_CHUNKS_MAX));
+    share_init(&proxy->share, &proxy->pool);
     const int err = start_fronts(proxy, reterr);
     if (err < 0) {
         (void)proxy_free(proxy);

@@ -650,8 +650,10 @@ static int image_open(int fd, struct image *ret_image)
         return err;
     if (image.size > 0) {
         void *map = mmap(NULL, image.size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (map == MAP_FAILED)
-            return MIN(-errno, -1);
+        if (map == MAP_FAILED) {
+            const int why = -errno;
+            return why < 0 ? why : ERR_NOMEM;
+        }
         image.bytes = map;
     }
     *ret_image = image;
