@@ -645,6 +645,7 @@ static int verify(const struct image *image, const struct metawalk_events *event
 static int image_open(int fd, struct image *ret_image)
 {
     struct image image = {.page_size = (uint64_t)sysconf(_SC_PAGESIZE)};
+    ASSERT(image.page_size > 0);
     const int err = file_size(fd, &image.size);
     if (err < 0)
         return err;
