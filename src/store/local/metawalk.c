@@ -564,8 +564,8 @@ static const char *meta_fault(const struct image *image, uint32_t slot)
         return "the meta page names another page size than this machine's";
     if (meta.free.flags != METAPAGE_FREE_FLAGS || meta.address != 0)
         return "the meta page asks for what is never used";
-    if (meta.map_size != METADB_MAP_SIZE || meta.last_page < 1 ||
-        meta.last_page >= METADB_MAP_SIZE / image->page_size)
+    if (meta.map_size != METADB_MAP_SIZE || meta.last_page < 1 || meta.last_page > UINT32_MAX ||
+        meta.last_page * image->page_size >= METADB_MAP_SIZE)
         return "the meta page's bounds are wrong";
     return NULL;
 }
@@ -645,7 +645,6 @@ static int verify(const struct image *image, const struct metawalk_events *event
 static int image_open(int fd, struct image *ret_image)
 {
     struct image image = {.page_size = (uint64_t)sysconf(_SC_PAGESIZE)};
-    ASSERT(image.page_size > 0);
     const int err = file_size(fd, &image.size);
     if (err < 0)
         return err;
