@@ -4,6 +4,9 @@
 
 #include <signal.h>
 
+#define PARCELS_MIN UINT64_C(2)
+#define PARCELS_MAX UINT64_C(16)
+
 static void *front_main(void *data)
 {
     struct front *front = data;
@@ -32,8 +35,15 @@ static int start_thread(struct front *front, const char *name)
     return 0;
 }
 
+/* Parcels under way in one direction: all of them take a thirty-second of the budget at most. */
+static uint32_t parcels_max(const struct budget *budget)
+{
+    return (uint32_t)MAX(PARCELS_MIN, MIN(budget->max / 32 / LANE_PARCEL_SIZE, PARCELS_MAX));
+}
+
 static void open_lanes(struct front *front)
 {
+    const uint32_t parcels = parcels_max(front->budget);
     front->out = (struct lane){
         .loop = front->home,
         .to = front->box,
@@ -42,6 +52,7 @@ static void open_lanes(struct front *front)
         .entry_data = front,
         .on_room = relay_on_room,
         .room_data = front,
+        .parcels_max = parcels,
     };
     front->in = (struct lane){
         .loop = front->loop,
@@ -51,6 +62,7 @@ static void open_lanes(struct front *front)
         .entry_data = front,
         .on_room = relay_socket_on_room,
         .room_data = front,
+        .parcels_max = parcels,
     };
     lane_init(&front->out);
     lane_init(&front->in);

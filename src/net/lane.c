@@ -23,13 +23,13 @@ static void parcel_returned(struct mail *mail)
     struct parcel *parcel = CONTAINER_OF(mail, struct parcel, mail);
     struct lane *lane = parcel->lane;
     lane->under_way--;
-    if (lane->under_way >= LANE_PARCELS_MAX) {
+    if (lane->under_way >= lane->parcels_max) {
         mem_free(parcel); /* one more than the usual number was needed */
     } else {
         parcel->next = lane->spare;
         lane->spare = parcel;
     }
-    if (lane->starved && lane->under_way < LANE_PARCELS_MAX) {
+    if (lane->starved && lane->under_way < lane->parcels_max) {
         lane->starved = false;
         lane->on_room(lane->room_data);
     }
@@ -61,6 +61,7 @@ void lane_init(struct lane *lane)
 {
     ASSERT(lane->on_entry != NULL);
     ASSERT(lane->on_room != NULL);
+    ASSERT(lane->parcels_max > 0);
     lane->open = lane->spare = NULL;
     lane->under_way = 0;
     lane->starved = false;
@@ -101,7 +102,7 @@ static struct parcel *parcel_with(struct lane *lane, uint32_t size, bool whateve
         lane_send(lane);
     if (lane->open)
         return lane->open;
-    if (!whatever && lane->under_way >= LANE_PARCELS_MAX)
+    if (!whatever && lane->under_way >= lane->parcels_max)
         return NULL;
     struct parcel *parcel = lane->spare;
     if (parcel)

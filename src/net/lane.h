@@ -2,7 +2,7 @@
  *
  * The sender gathers what an iteration produces; it goes as one mail at the end of the iteration,
  * or when a parcel is full. The receiver handles the entries and posts the parcel back. Bytes are
- * only taken while fewer than LANE_PARCELS_MAX parcels are under way: that bounds the memory, and
+ * only taken while fewer than parcels_max parcels are under way: that bounds the memory, and
  * is the back pressure between the two. Entries without bytes always find room. A parcel has a
  * fixed size; there being no memory for it aborts.
  *
@@ -13,7 +13,6 @@
 #include "io/mailbox.h"
 
 #define LANE_PARCEL_SIZE (256u * 1024)
-#define LANE_PARCELS_MAX 16u
 
 struct parcel;
 
@@ -39,6 +38,7 @@ struct lane {
     void *entry_data; /* the receiver's */
     lane_room_fn *on_room;
     void *room_data; /* the sender's */
+    uint32_t parcels_max;
 
     /* The lane's. */
     struct parcel *open;  /* being filled */

@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+enum { PARCELS_MAX = 16 };
+
 /* Both ends on loops that the test turns itself. */
 struct ends {
     struct loop *loop, *other;
@@ -51,6 +53,7 @@ static int set_up(void **state)
         .entry_data = ends,
         .on_room = on_room,
         .room_data = ends,
+        .parcels_max = PARCELS_MAX,
     };
     lane_init(&ends->lane);
     *state = ends;
@@ -127,13 +130,13 @@ static void a_full_lane_refuses_bytes_only(void **state)
     uint64_t put = 0;
     while (put_bytes(ends, 3, size))
         put++;
-    assert_int_equal(put, LANE_PARCELS_MAX);
+    assert_int_equal(put, PARCELS_MAX);
     assert_false(put_bytes(ends, 3, 1024 + size));
     for (int i = 0; i < 100000; i++)
         lane_put(&ends->lane, ends, LANE_KIND_FREE, i);
     assert_int_equal(ends->rooms, 0);
     turn(ends->loop);
-    assert_true(ends->lane.under_way > LANE_PARCELS_MAX);
+    assert_true(ends->lane.under_way > PARCELS_MAX);
     turn(ends->other);
     assert_int_equal(ends->bytes, put * size);
     assert_int_equal(ends->entries, put + 100000);
