@@ -229,7 +229,8 @@ class Operations:
             if kind == "any":
                 point = rng.randrange(self.first, len(self.list) + 1)
             elif kind == "first write":
-                point, mode = rng.choice(self.first_writes()), "hole"
+                anywhere = [rng.randrange(self.first, len(self.list) + 1)]
+                point, mode = rng.choice(self.first_writes() or anywhere), "hole"
             elif kind == "write":
                 point, mode = rng.choice(self.kinds[kind]), rng.choice(TORN)
             elif kind in PROMISES:

@@ -195,7 +195,13 @@ int pool_recycle(struct pool *pool, const char *name)
     char free_name[SEGMENT_NAME_SIZE];
     const uint64_t id = take_id(pool);
     file_name(id, free_name);
-    const int err = file_renameat(pool->dir_fd, name, free_name);
+    int err = file_renameat(pool->dir_fd, name, free_name);
+#ifndef MUTATION_NO_DIR_FSYNC
+    /* Its next header is synced sooner than its next name: a crash between must not find that header
+     * under the old name. */
+    if (err == 0)
+        err = file_fsync(pool->dir_fd);
+#endif
     if (err < 0)
         return err;
     return push(pool, id) ? 0 : file_unlinkat(pool->dir_fd, free_name);

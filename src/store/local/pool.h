@@ -34,5 +34,5 @@ MUST_CHECK int pool_fill(struct pool *pool);
 MUST_CHECK int pool_take(struct pool *pool, char ret_name[SEGMENT_NAME_SIZE]);
 
 /* Takes back the file of a freed segment: into the pool when it has its length and there is room,
- * else it is removed. Returns 0 or -errno. */
+ * else it is removed. Its new name is durable before it can be taken. Returns 0 or -errno. */
 MUST_CHECK int pool_recycle(struct pool *pool, const char *name);
