@@ -197,8 +197,8 @@ int pool_recycle(struct pool *pool, const char *name)
     file_name(id, free_name);
     int err = file_renameat(pool->dir_fd, name, free_name);
 #ifndef MUTATION_NO_DIR_FSYNC
-    /* Its next header is synced sooner than its next name: a crash between must not find that header
-     * under the old name. */
+    /* Its next header is synced sooner than its next name: a crash between must not find that
+     * header under the old name. */
     if (err == 0)
         err = file_fsync(pool->dir_fd);
 #endif
