@@ -46,7 +46,7 @@ uint64_t proxy_output_max(const struct proxy *proxy)
     return budget_is_tight(&proxy->budget) ? max / 16 : max;
 }
 
-/* Conns with output are asked when it has gone out; the others would wait for ever. */
+/* Nothing of its output has moved for long, in the sockets' threads neither. */
 static bool is_stuck(struct conn *conn, uint64_t now_ms)
 {
     const uint64_t waiting = conn->out.size + stream_unsent(conn->stream);
@@ -56,6 +56,7 @@ static bool is_stuck(struct conn *conn, uint64_t now_ms)
     return waiting > 0 && now_ms - conn->moved_ms >= STUCK_MS;
 }
 
+/* Conns with output are asked when it has gone out; the others would wait for ever. */
 static void on_starved(struct timer *timer)
 {
     struct proxy *proxy = CONTAINER_OF(timer, struct proxy, starved);
