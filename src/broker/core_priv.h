@@ -120,6 +120,7 @@ enum inflight_state {
     INFLIGHT_RELEASED,  /* PUBREL sent, waits for PUBCOMP */
     INFLIGHT_FREE,      /* in group->redeliver, nobody's */
     INFLIGHT_ENDED, /* recovered and finished before its cursor came to it: to be skipped there */
+    INFLIGHT_DROPPING, /* QoS 2: it was never sent and will not be, its row is being removed */
 };
 
 struct inflight {
@@ -428,12 +429,16 @@ void inflight_end(struct inflight *inflight);
 void inflight_undo(struct inflight *inflight);
 /* Frees one that is in no list; its row, if it has one, goes with the next progress record. */
 void inflight_dispose(struct broker *broker, struct inflight *inflight);
-/* QoS 2: writes its row with its state; then `unsent` or PUBREL. */
+/* QoS 2: writes its row with its state; then `unsent` or PUBREL. Or removes it, then ends it. */
 void inflight_write(struct inflight *inflight);
+/* Nothing behind it may be sent before its row is written. */
+bool inflight_waits(const struct inflight *inflight);
 /* QoS 2, sent: sends PUBREL, once that is durable. */
 void inflight_release(struct inflight *inflight);
-/* Its message cannot be sent again. A client that may hold the packet ID of a QoS 2 message lets go
- * of it first: it would take the next message with that ID for a repetition. */
+/* Its message cannot be sent, or not again. A client that may hold the packet ID of a QoS 2 message
+ * lets go of it first: it would take the next message with that ID for a repetition. One that was
+ * never sent leaves the log before anything behind it is sent: a crash would make it one that may
+ * have been, and it would come behind what is newer. */
 void inflight_give_up(struct inflight *inflight);
 void inflight_free_finished(struct broker *broker);
 /* Zeroed. It is freed by inflight_free, which keeps some for the next. */

@@ -481,6 +481,57 @@ static void what_expires_before_its_row_is_written_is_not_sent(void **state)
     bed_close(bed);
 }
 
+/* Its row is in the log, so a crash would have it sent as if it had been before. */
+static void what_expired_unsent_never_comes_behind_what_is_newer(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_open();
+    client_connect(bed, &b, "b", durable);
+    client_subscribe(bed, &b, "t", (struct wants){.qos = 2});
+    client_connect(bed, &a, "a", durable);
+    b.full = true;
+    client_publish(&a, "t", "x", (struct options){.qos = 2, .expiry_s = 1});
+    client_publish(&a, "t", "y", (struct options){.qos = 2, .packet_id = 2});
+    bed_run(bed); /* the rows of both are written */
+    bed_pass(bed, 1500);
+    b.full = false;
+    link_writable(&b.link);
+    assert_int_equal(loop_turn(bed->loop, 0), 0);
+    client_expect_nothing(&b); /* not before the row of x is gone */
+    assert_int_equal(mem_store_step(bed->store, 1), 1);
+    assert_int_equal(loop_turn(bed->loop, 0), 0);
+    client_expect_message(&b, "y", 2);
+    bed_crash(bed, false);
+    client_connect(bed, &b, "b", durable);
+    assert_true(client_expect_message(&b, "y", 2)->dup);
+    client_expect_nothing(&b);
+    bed_close(bed);
+}
+
+static void what_expired_unsent_waits_until_its_row_can_be_removed(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_open();
+    client_connect(bed, &b, "b", durable);
+    client_subscribe(bed, &b, "t", (struct wants){.qos = 2});
+    client_connect(bed, &a, "a", durable);
+    b.full = true;
+    client_publish(&a, "t", "x", (struct options){.qos = 2, .expiry_s = 1});
+    client_publish(&a, "t", "y", (struct options){.qos = 2, .packet_id = 2});
+    bed_run(bed);
+    bed_pass(bed, 1500);
+    b.full = false;
+    mem_store_fail_append(bed->store, 1, -5);
+    link_writable(&b.link);
+    bed_run(bed);
+    client_expect_nothing(&b);
+    assert_int_equal(b.closed, REASON_QUOTA_EXCEEDED);
+    client_connect(bed, &b, "b", durable);
+    client_expect_message(&b, "y", 2);
+    client_expect_nothing(&b);
+    bed_close(bed);
+}
+
 /* --- retention -----------------------------------------------------------------------------------
  */
 
@@ -591,6 +642,8 @@ int main(void)
         cmocka_unit_test(a_change_of_no_local_does_not_repeat_a_message),
         cmocka_unit_test(qos0_to_a_client_comes_once_when_it_subscribes_too),
         cmocka_unit_test(what_expires_before_its_row_is_written_is_not_sent),
+        cmocka_unit_test(what_expired_unsent_never_comes_behind_what_is_newer),
+        cmocka_unit_test(what_expired_unsent_waits_until_its_row_can_be_removed),
         cmocka_unit_test(a_group_goes_on_when_retention_has_taken_its_queue),
         cmocka_unit_test(a_delivery_whose_message_is_gone_is_released),
         cmocka_unit_test(what_an_ended_member_was_sent_goes_to_nobody_else),

@@ -232,6 +232,9 @@ static void inflight_written(struct broker *broker, void *data, int err)
         if (session->link && !session->opening)
             inflight_resend_from(session,
                                  session->resend ? session->inflight.next : &inflight->node);
+    } else if (inflight->state == INFLIGHT_DROPPING) {
+        inflight->has_row = false;
+        inflight_end(inflight);
     } else if (inflight->state == INFLIGHT_RELEASING) {
         inflight->state = INFLIGHT_RELEASED;
         if (!session->link || session->opening)
@@ -242,6 +245,29 @@ static void inflight_written(struct broker *broker, void *data, int err)
     }
 }
 
+/* The row says what is true once it is durable. */
+static void put_row(struct txn *txn, struct inflight *inflight)
+{
+    const uint8_t state = inflight->state;
+    inflight->state = state == INFLIGHT_STORING ? INFLIGHT_SENT : INFLIGHT_RELEASED;
+    row_put_outbound(txn, inflight);
+    inflight->state = state;
+    inflight->has_row = true;
+}
+
+/* Its cursor has passed it: otherwise it would be delivered when that comes to it again. */
+static void delete_row(struct txn *txn, const struct inflight *inflight)
+{
+    if (inflight->cursor && inflight->cursor->durable)
+        row_put_cursor(txn, inflight->cursor);
+    row_delete_outbound(txn, inflight);
+}
+
+bool inflight_waits(const struct inflight *inflight)
+{
+    return inflight->state == INFLIGHT_STORING || inflight->state == INFLIGHT_DROPPING;
+}
+
 void inflight_write(struct inflight *inflight)
 {
     struct broker *broker = inflight->session->broker;
@@ -249,11 +275,10 @@ void inflight_write(struct inflight *inflight)
     const uint8_t state = inflight->state;
     if (state == INFLIGHT_STORING && inflight->queue_id == 0)
         retained_jobs_put(inflight->session);
-    /* The row says what is true once it is durable. */
-    inflight->state = state == INFLIGHT_STORING ? INFLIGHT_SENT : INFLIGHT_RELEASED;
-    row_put_outbound(&broker->txn, inflight);
-    inflight->state = state;
-    inflight->has_row = true;
+    if (state == INFLIGHT_DROPPING)
+        delete_row(&broker->txn, inflight);
+    else
+        put_row(&broker->txn, inflight);
     const int err = core_write(broker, STORE_SYNC, inflight_written, inflight);
     if (err == 0) {
         inflight->writes++;
@@ -286,6 +311,9 @@ void inflight_give_up(struct inflight *inflight)
         if (session->resend == &inflight->node)
             session->resend = inflight->node.next;
         inflight_release(inflight);
+    } else if (inflight->has_row && !inflight->sent_before) {
+        inflight->state = INFLIGHT_DROPPING;
+        inflight_write(inflight);
     } else {
         inflight_end(inflight);
     }

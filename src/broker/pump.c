@@ -63,10 +63,10 @@ static void pump_resend(struct session *session)
             return;
         }
         struct inflight *inflight = CONTAINER_OF(session->resend, struct inflight, node);
-        if (inflight->state == INFLIGHT_STORING) {
+        if (inflight_waits(inflight)) {
             if (inflight->writes == 0)
                 inflight_write(inflight);
-            return; /* it goes out first, when it is durable */
+            return;
         }
         if (resend_one(session, inflight)) {
             session->resend = inflight->node.next;
