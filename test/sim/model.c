@@ -255,12 +255,16 @@ void model_connack(int index, const struct packet *packet)
     client->row_end_ms = packet->present && said == UINT32_MAX ? client->end_lo_ms : 0;
     client->end_lo_ms = client->end_hi_ms = NEVER;
     client->left_tick = said;
-    /* [MQTT5-3.1.3-9]; one that is replaced by none may be there again after a kill. */
+    /* [MQTT5-3.1.3-9]; one that is replaced by none may be there again after a kill, but for one
+     * that was surely gone before: this connection changes nothing about that. */
+    if (client->how.will >= 0 || client->will_state != WILL_NONE || client->will_tick == UINT32_MAX)
+        client->will_tick = said;
+    if (client->removes)
+        client->will_tick = 0;
     if (client->how.will >= 0)
         client->will = client->how.will;
     client->will_state = client->how.will >= 0 ? WILL_ARMED : WILL_NONE;
     client->will_delay_s = client->how.will_delay_s;
-    client->will_tick = client->removes ? 0 : said;
     if (!packet->present)
         client->begun_tick = said;
     /* Its row is in the log before CONNACK, but for a session that goes on while nothing can be
