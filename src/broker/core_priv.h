@@ -37,7 +37,6 @@ struct topic {
     uint64_t retained_count;
     uint32_t id;
     bool row_missing; /* its row could not be written yet */
-    bool row_pending; /* it may not be there: messages take it with them */
 };
 
 /* --- queues and cursors -------------------------------------------------------------------- */
@@ -185,6 +184,7 @@ struct session {
     struct hashnode by_id, by_number;
     struct treenode by_order; /* broker->sessions_sorted */
     struct list node;         /* broker->session_list */
+    struct list stale_node;   /* broker->stale: rows of it were lost with a failed write */
     struct broker *broker;
     struct slice client_id, username; /* owned */
     uint64_t number;
@@ -216,12 +216,12 @@ struct session {
     uint16_t keep_alive_s;
     uint8_t version;
     bool clean_start;
-    bool durable;    /* outlives its connection: its state has rows */
-    bool has_row;    /* a session row is written or on its way */
-    bool rows_stale; /* rows of its subscriptions were lost with a failed write */
-    bool blocked;    /* the link has no room; link_writable will come */
-    uint8_t kick;    /* reason to close the link with at the end of this turn, or 0 */
-    bool opening;    /* link_connect is not answered yet */
+    bool durable;     /* outlives its connection: its state has rows */
+    bool has_row;     /* a session row is written, or on its way, or was and failed */
+    bool row_written; /* one surely is */
+    bool blocked;     /* the link has no room; link_writable will come */
+    uint8_t kick;     /* reason to close the link with at the end of this turn, or 0 */
+    bool opening;     /* link_connect is not answered yet */
 };
 
 struct broker {
@@ -253,6 +253,7 @@ struct broker {
     struct list wills_due;       /* struct will_job: wills whose write has failed */
     struct timer wills_timer;    /* tries them again */
     struct list removed;         /* struct removed: ended sessions whose row may still be there */
+    struct list stale;           /* sessions, by stale_node */
 
     uint64_t next_number, number_limit; /* of sessions and groups */
     uint64_t next_passing;
@@ -260,8 +261,7 @@ struct broker {
 
     uint32_t pending; /* appends with a done under way */
     bool draining, writable;
-    bool rows_stale; /* of some session */
-    bool closing;    /* being freed: rows are left as they are */
+    bool closing; /* being freed: rows are left as they are */
     void (*idle)(void *data);
     void *idle_data;
     uint64_t started_ms;
@@ -407,8 +407,11 @@ bool cursor_is_open(const struct cursor *cursor, uint64_t seq);
 void progress_init(struct broker *broker);
 void progress_soon(struct broker *broker);
 /* Rows of the session were lost with a failed write, though memory keeps what they said: they are
- * written again before anything else the store takes. */
+ * written again before anything else the store takes, because that may rely on them. */
 void progress_rewrite(struct broker *broker, struct session *session);
+/* Submits what broker->txn holds, rows of the session that nobody waits for; should they be lost,
+ * they are written again. */
+void progress_write(struct broker *broker, struct session *session);
 /* Drops a queue once the deletion of the rows that name it is durable: a subscription that a crash
  * brings back must find its queue as it was. */
 void progress_drop_queue(struct broker *broker, uint32_t queue_id);
@@ -416,6 +419,8 @@ void progress_free_dropped(struct list *dropped);
 /* Ended sessions whose rows were not removed: tries again. Returns false when that is not possible.
  */
 bool sessions_remove_again(struct broker *broker);
+/* Writes what was lost with a failed write, if the store takes it; broker->txn is left as it is. */
+bool progress_catch_up(struct broker *broker);
 void sessions_forget_removed(struct broker *broker);
 void progress_flush(struct broker *broker);
 
@@ -431,6 +436,8 @@ void inflight_undo(struct inflight *inflight);
 void inflight_dispose(struct broker *broker, struct inflight *inflight);
 /* QoS 2: writes its row with its state; then `unsent` or PUBREL. Or removes it, then ends it. */
 void inflight_write(struct inflight *inflight);
+/* Adds its row to txn, as it is once that is durable. */
+void inflight_put_row(struct txn *txn, struct inflight *inflight);
 /* Nothing behind it may be sent before its row is written. */
 bool inflight_waits(const struct inflight *inflight);
 /* QoS 2, sent: sends PUBREL, once that is durable. */

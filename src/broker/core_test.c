@@ -247,7 +247,7 @@ static void refusals_while_nothing_can_be_written(void **state)
     bed_close(bed);
 }
 
-/* The row of an automatically created topic fails, and is in the record of the message as well. */
+/* The row of an automatically created topic fails, and the message with it. */
 static void a_new_topic_comes_with_its_first_message(void **state)
 {
     (void)state;
@@ -256,6 +256,9 @@ static void a_new_topic_comes_with_its_first_message(void **state)
     client_subscribe(bed, &b, "+/x", (struct wants){.qos = 1});
     client_connect(bed, &a, "a", transient);
     mem_store_fail_append(bed->store, 1, -5);
+    client_publish(&a, "new/x", "m", (struct options){.qos = 1});
+    bed_run(bed);
+    assert_int_equal(client_expect(&a, PACKET_PUBACK)->reason, REASON_QUOTA_EXCEEDED);
     client_publish(&a, "new/x", "m", (struct options){.qos = 1});
     bed_run(bed);
     assert_int_equal(client_expect(&a, PACKET_PUBACK)->reason, 0);

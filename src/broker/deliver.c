@@ -37,8 +37,8 @@ bool message_gone(const struct broker *broker, const struct message *message)
 
 bool session_ready(const struct session *session)
 {
-    return session->link && !session->opening && !session->blocked && !session->resend &&
-           inflight_window(session) > 0;
+    return session->link && !session->kick && !session->opening && !session->blocked &&
+           !session->resend && inflight_window(session) > 0;
 }
 
 /* Index of queue_id in the ascending array, or -1. */

@@ -55,7 +55,7 @@ static void a_will_whose_write_fails_is_tried_again(void **state)
 static void a_will_tried_again_replaces_nothing_newer(void **state)
 {
     (void)state;
-    enum { AT_ONCE, WHEN_IT_HAS_FAILED, BEFORE_THE_RETRY, TIMES };
+    enum { WHEN_IT_HAS_FAILED, BEFORE_THE_RETRY, TIMES };
     for (int order = 0; order < 2 * TIMES; order++) {
         struct bed *bed = bed_open();
         const int when = order % TIMES;
@@ -65,8 +65,7 @@ static void a_will_tried_again_replaces_nothing_newer(void **state)
         client_connect(bed, &a, "a", (struct how){.will = "t", .will_retain = true});
         mem_store_fail_append(bed->store, 1, -5);
         client_lose(&a);
-        if (when != AT_ONCE)
-            bed_run(bed);
+        bed_run(bed);
         client_publish(&b, "t", empty ? "" : "new", (struct options){.qos = 1, .retain = true});
         if (when == BEFORE_THE_RETRY) /* which a CONNECT brings about */
             client_connect_begin(bed, &c, "c", transient);
@@ -283,6 +282,27 @@ static void a_clean_start_whose_write_fails_is_done_again(void **state)
     bed_close(bed);
 }
 
+/* It would take all that it is acknowledged with it at a crash. */
+static void a_session_that_was_never_written_is_not_resumed_unwritten(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_open();
+    client_connect(bed, &b, "b", durable); /* numbers are reserved now */
+    bed_run(bed);
+    mem_store_fail_append(bed->store, 1, -5);
+    client_connect(bed, &a, "a", durable);
+    assert_int_equal(a.closed, REASON_QUOTA_EXCEEDED);
+    mem_store_fail_append(bed->store, 1, -5);
+    client_connect_begin(bed, &a, "a", durable);
+    bed_run(bed);
+    assert_int_equal(a.connack, REASON_SERVER_UNAVAILABLE);
+    client_connect(bed, &a, "a", durable);
+    bed_crash(bed, false);
+    client_connect(bed, &a, "a", durable);
+    assert_true(a.present); /* [MQTT5-3.2.2-3] */
+    bed_close(bed);
+}
+
 /* --- retained messages --------------------------------------------------------------------------
  */
 
@@ -376,6 +396,57 @@ static void a_retained_message_sent_a_second_time_keeps_its_row(void **state)
     const struct event *event = client_expect_message(&b, "x", 2);
     assert_int_equal(event->packet_id, second);
     assert_true(event->dup);
+    bed_close(bed);
+}
+
+/* [MQTT5-4.3.3-10] */
+static void a_walk_whose_end_was_not_written_is_not_made_again(void **state)
+{
+    (void)state;
+    enum { RESTART, KILL_WITH_PROGRESS, KILL, TIMES };
+    for (int how = 0; how < TIMES; how++) {
+        struct bed *bed = bed_open();
+        client_connect(bed, &a, "a", durable);
+        client_publish(&a, "t", "x", (struct options){.qos = 2, .retain = true});
+        bed_run(bed);
+        client_connect(bed, &b, "b", durable);
+        /* The row of the delivery, and with it the end of the walk. */
+        mem_store_fail_append(bed->store, 2, -5);
+        assert_int_equal(client_subscribe(bed, &b, "t", (struct wants){.qos = 2}), 2);
+        assert_int_equal(b.closed, REASON_QUOTA_EXCEEDED);
+        client_expect_nothing(&b);
+        if (how == RESTART)
+            bed_restart(bed);
+        client_connect(bed, &b, "b", durable);
+        const uint16_t pid = client_expect_message(&b, "x", 2)->packet_id;
+        if (how != RESTART)
+            bed_crash(bed, how == KILL_WITH_PROGRESS);
+        if (how != RESTART) {
+            client_connect(bed, &b, "b", durable);
+            assert_int_equal(client_expect_message(&b, "x", 2)->packet_id, pid);
+        }
+        client_ack(bed, &b, PACKET_PUBREC, pid);
+        client_expect(&b, PACKET_PUBREL);
+        client_ack(bed, &b, PACKET_PUBCOMP, pid);
+        client_expect_nothing(&b);
+        bed_close(bed);
+    }
+}
+
+static void a_walk_of_qos1_whose_end_was_not_written_is_not_made_again(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_open();
+    client_connect(bed, &a, "a", durable);
+    client_publish(&a, "t", "x", (struct options){.qos = 1, .retain = true});
+    bed_run(bed);
+    client_connect(bed, &b, "b", durable);
+    mem_store_fail_append(bed->store, 2, -5); /* the end of the walk */
+    assert_int_equal(client_subscribe(bed, &b, "t", (struct wants){.qos = 1}), 1);
+    client_ack(bed, &b, PACKET_PUBACK, client_expect_message(&b, "x", 1)->packet_id);
+    bed_restart(bed);
+    client_connect(bed, &b, "b", durable);
+    client_expect_nothing(&b);
     bed_close(bed);
 }
 
@@ -478,6 +549,30 @@ static void what_expires_before_its_row_is_written_is_not_sent(void **state)
     timer_set_advance(bed->timers, bed->now_ms);
     bed_run(bed);
     client_expect_nothing(&c);
+    bed_close(bed);
+}
+
+/* [MQTT3-4.6.0-6] [MQTT5-4.6.0-6] */
+static void nothing_comes_before_a_delivery_whose_row_was_refused(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_open();
+    client_connect(bed, &b, "b", durable);
+    client_subscribe(bed, &b, "t", (struct wants){.qos = 2});
+    client_connect(bed, &a, "a", durable);
+    client_publish(&a, "t", "x", (struct options){.qos = 2});
+    client_publish(&a, "t", "y", (struct options){.qos = 2, .packet_id = 2});
+    mem_store_set_writable(bed->store, false);
+    assert_int_equal(mem_store_step(bed->store, 1), 1);
+    mem_store_set_writable(bed->store, true);
+    assert_int_equal(mem_store_step(bed->store, 1), 1);
+    bed_run(bed);
+    client_expect_nothing(&b);
+    assert_int_equal(b.closed, REASON_QUOTA_EXCEEDED);
+    bed_crash(bed, false);
+    client_connect(bed, &b, "b", durable);
+    client_expect_message(&b, "x", 2);
+    client_expect_message(&b, "y", 2);
     bed_close(bed);
 }
 
@@ -635,13 +730,17 @@ int main(void)
         cmocka_unit_test(a_resumed_session_does_not_expire_at_a_kill),
         cmocka_unit_test(a_removal_whose_write_fails_is_done_again),
         cmocka_unit_test(a_clean_start_whose_write_fails_is_done_again),
+        cmocka_unit_test(a_session_that_was_never_written_is_not_resumed_unwritten),
         cmocka_unit_test(retained_messages_come_once_whenever_the_server_is_killed),
         cmocka_unit_test(a_retained_message_in_flight_outlives_the_end_of_its_walk),
         cmocka_unit_test(a_retained_message_sent_a_second_time_keeps_its_row),
+        cmocka_unit_test(a_walk_whose_end_was_not_written_is_not_made_again),
+        cmocka_unit_test(a_walk_of_qos1_whose_end_was_not_written_is_not_made_again),
         cmocka_unit_test(order_holds_when_an_overlapping_subscription_comes),
         cmocka_unit_test(a_change_of_no_local_does_not_repeat_a_message),
         cmocka_unit_test(qos0_to_a_client_comes_once_when_it_subscribes_too),
         cmocka_unit_test(what_expires_before_its_row_is_written_is_not_sent),
+        cmocka_unit_test(nothing_comes_before_a_delivery_whose_row_was_refused),
         cmocka_unit_test(what_expired_unsent_never_comes_behind_what_is_newer),
         cmocka_unit_test(what_expired_unsent_waits_until_its_row_can_be_removed),
         cmocka_unit_test(a_group_goes_on_when_retention_has_taken_its_queue),

@@ -223,6 +223,7 @@ static void inflight_written(struct broker *broker, void *data, int err)
         /* Without its row it must not go out: begin again with the next connection. */
         if (inflight->state == INFLIGHT_RELEASING)
             inflight->state = INFLIGHT_SENT;
+        progress_rewrite(broker, session); /* what went with it, or behind it */
         session_kick(session, REASON_QUOTA_EXCEEDED, "storage takes no writes");
         return;
     }
@@ -246,7 +247,7 @@ static void inflight_written(struct broker *broker, void *data, int err)
 }
 
 /* The row says what is true once it is durable. */
-static void put_row(struct txn *txn, struct inflight *inflight)
+void inflight_put_row(struct txn *txn, struct inflight *inflight)
 {
     const uint8_t state = inflight->state;
     inflight->state = state == INFLIGHT_STORING ? INFLIGHT_SENT : INFLIGHT_RELEASED;
@@ -278,7 +279,7 @@ void inflight_write(struct inflight *inflight)
     if (state == INFLIGHT_DROPPING)
         delete_row(&broker->txn, inflight);
     else
-        put_row(&broker->txn, inflight);
+        inflight_put_row(&broker->txn, inflight);
     const int err = core_write(broker, STORE_SYNC, inflight_written, inflight);
     if (err == 0) {
         inflight->writes++;

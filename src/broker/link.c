@@ -13,7 +13,6 @@
 struct opening {
     uint64_t number;
     uint32_t connection;
-    bool had_row;
     struct connack connack;
     char assigned_id[40];
 };
@@ -68,7 +67,7 @@ static void link_withdraw(struct session *session, const struct opening *opening
  * can be read; its row is written when that can be done. A will must be durable. */
 static bool goes_on_unwritten(const struct session *session, const struct opening *opening)
 {
-    return opening->connack.session_present && opening->had_row && !session->will;
+    return opening->connack.session_present && session->row_written && !session->will;
 }
 
 static void opening_done(struct broker *broker, void *data, int err)
@@ -77,6 +76,7 @@ static void opening_done(struct broker *broker, void *data, int err)
     struct session *session = session_by_number(broker, opening->number);
     if (session && session->link && session->connection == opening->connection) {
         ASSERT(session->opening);
+        session->row_written |= session->has_row && err == 0;
         if (err < 0 && goes_on_unwritten(session, opening)) {
             progress_rewrite(broker, session);
             err = 0;
@@ -96,9 +96,11 @@ static void row_done(struct broker *broker, void *data, int err)
 {
     struct opening *opening = data;
     struct session *session = session_by_number(broker, opening->number);
-    if (err < 0 && session && opening->had_row)
+    if (session && err == 0)
+        session->row_written = true;
+    else if (session && session->row_written)
         progress_rewrite(broker, session);
-    else if (err < 0 && session && session->connection == opening->connection)
+    else if (session && session->connection == opening->connection)
         session_kick(session, REASON_QUOTA_EXCEEDED, "storage takes no writes at present");
     mem_free(opening);
 }
@@ -254,7 +256,6 @@ static void link_answer(struct session *session, struct opening *opening, bool m
     const bool wants_row = session->durable || session->has_row || session->will;
     opening->number = session->number;
     opening->connection = session->connection;
-    opening->had_row = session->has_row;
     int err = 0;
     if (wants_row || broker->txn.count > 0) {
         if (wants_row) {

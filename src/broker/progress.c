@@ -175,8 +175,8 @@ void progress_rewrite(struct broker *broker, struct session *session)
 {
     if (!session->durable)
         return;
-    session->rows_stale = true;
-    broker->rows_stale = true;
+    list_remove(&session->stale_node);
+    list_push_back(&broker->stale, &session->stale_node);
     progress_soon(broker);
 }
 
@@ -184,6 +184,12 @@ static void rewritten(struct broker *broker, void *data, int err)
 {
     struct session *session = session_by_number(broker, (uint64_t)(uintptr_t)data);
     if (session && err < 0)
+        progress_rewrite(broker, session);
+}
+
+void progress_write(struct broker *broker, struct session *session)
+{
+    if (core_write(broker, STORE_LAZY, rewritten, (void *)(uintptr_t)session->number) < 0)
         progress_rewrite(broker, session);
 }
 
@@ -198,12 +204,24 @@ static void rewrite_sub(struct txn *txn, const struct sub *sub)
     }
 }
 
+/* A QoS 2 delivery that no cursor knows any more has nothing but its row. */
+static void rewrite_inflight(struct txn *txn, const struct session *session)
+{
+    list_each (it, &session->inflight) {
+        struct inflight *inflight = CONTAINER_OF(it, struct inflight, node);
+        if (inflight->state == INFLIGHT_STORING && !inflight->cursor)
+            inflight_put_row(txn, inflight);
+    }
+}
+
 /* Returns false when the store takes nothing. */
 static bool rewrite_session(struct broker *broker, struct session *session)
 {
     void *number = (void *)(uintptr_t)session->number;
     int err = 0;
     row_put_session(&broker->txn, session);
+    row_put_cursor(&broker->txn, &session->direct); /* as far as its retained messages have got */
+    rewrite_inflight(&broker->txn, session);
     list_each (it, &session->subs) {
         rewrite_sub(&broker->txn, CONTAINER_OF(it, struct sub, session_node));
         if (txn_is_large(&broker->txn) && err == 0)
@@ -212,29 +230,42 @@ static bool rewrite_session(struct broker *broker, struct session *session)
     if (broker->txn.count > 0 && err == 0)
         err = core_write(broker, STORE_LAZY, rewritten, number);
     txn_clear(&broker->txn);
-    session->rows_stale = err < 0;
     return err == 0;
 }
 
 static bool rewrite_stale(struct broker *broker)
 {
-    if (!broker->rows_stale)
-        return true;
-    ASSERT(broker->txn.count == 0);
-    broker->rows_stale = false;
-    list_each (it, &broker->session_list) {
-        struct session *session = CONTAINER_OF(it, struct session, node);
-        if (session->rows_stale && !rewrite_session(broker, session))
-            broker->rows_stale = true;
+    struct list stale;
+    list_init(&stale);
+    list_take(&broker->stale, &stale);
+    while (!list_empty(&stale)) {
+        struct session *session = LIST_FIRST(&stale, struct session, stale_node);
+        if (!rewrite_session(broker, session)) {
+            list_take(&stale, &broker->stale);
+            return false;
+        }
+        list_remove(&session->stale_node);
     }
-    return !broker->rows_stale;
+    return true;
+}
+
+bool progress_catch_up(struct broker *broker)
+{
+    if (list_empty(&broker->stale) && list_empty(&broker->removed))
+        return true;
+    struct txn kept = broker->txn;
+    broker->txn = (struct txn){.parts = NULL};
+    const bool caught_up = rewrite_stale(broker) && sessions_remove_again(broker);
+    txn_done(&broker->txn);
+    broker->txn = kept;
+    return caught_up;
 }
 
 void progress_flush(struct broker *broker)
 {
     struct list cursors, finished;
     timer_stop(broker->deps.timers, &broker->progress_timer);
-    if (!rewrite_stale(broker) || !sessions_remove_again(broker)) {
+    if (!progress_catch_up(broker)) {
         if (!broker->draining)
             timer_start(broker->deps.timers, &broker->progress_timer, PROGRESS_RETRY_MS);
         return;

@@ -298,6 +298,7 @@ static int publish_append(struct broker *broker, const struct publish_request *r
         .level = STORE_SYNC,
         .done = publish_done,
     };
+    (void)progress_catch_up(broker);
     const int err = store_append(broker->deps.store, &publish->append);
     if (err < 0) {
         if (publish->retained) {
@@ -375,8 +376,6 @@ int publish_submit(struct broker *broker, const struct publish_request *request)
             return 0;
         }
     }
-    if (topic->row_pending)
-        row_put_topic(&broker->txn, topic);
     bool matched = true;
     const int routed = request->qos > 0 ? route(broker, request->topic, &matched) : 0;
     if (routed < 0)

@@ -168,19 +168,21 @@ static bool sub_may_go(const struct sub *sub)
 
 static bool sub_stopped(struct sub *sub)
 {
-    struct broker *broker = sub->session->broker;
+    struct session *session = sub->session;
+    struct broker *broker = session->broker;
     if (!sub_may_go(sub))
         return false;
-    session_put_cursors(sub->session);
+    session_put_cursors(session);
     if (sub_is_drained(sub)) {
         sub_remove(sub);
     } else {
         sub_read_stop(sub);
-        if (sub->session->durable)
+        if (session->durable)
             row_put_sub(&broker->txn, sub);
         filter_tidy(broker, sub->filter);
     }
-    core_write_lazy(broker);
+    if (broker->txn.count > 0)
+        progress_write(broker, session);
     return true;
 }
 

@@ -121,7 +121,7 @@ static int recover_session(void *data, struct slice key, struct slice value)
     int err = core_copy(row_sized(&reader), &session->username);
     if (err == 0)
         err = recover_will(&reader, &session->will);
-    session->durable = session->has_row = true;
+    session->durable = session->has_row = session->row_written = true;
     session->direct.durable = true;
     return reader.bad ? ERR_CORRUPT : err;
 }

@@ -139,15 +139,14 @@ const char *topic_missing_text(struct slice first, char *text)
     return text;
 }
 
-/* The row of an automatically created topic goes out in front of the record that needs it. */
+/* The row of an automatically created topic goes out in front of the record that needs it, which
+ * fails when it does. */
 static void topic_written(struct broker *broker, void *data, int err)
 {
     const uint32_t id = (uint32_t)(uintptr_t)data;
     struct topic *topic = topic_by_id(broker, id);
     if (topic && err < 0)
         topic->row_missing = true;
-    else if (topic)
-        topic->row_pending = false;
 }
 
 static int topic_write(struct broker *broker, struct topic *topic)
@@ -159,7 +158,6 @@ static int topic_write(struct broker *broker, struct topic *topic)
     txn_done(&broker->txn);
     broker->txn = kept;
     topic->row_missing = err < 0;
-    topic->row_pending = true;
     return err;
 }
 

@@ -11,7 +11,8 @@
  *    will not call done;
  *  - done(0) of a STORE_SYNC append means durable: it survives kill -9 and power loss;
  *  - appends become durable and are numbered in the order of submission; dones run in that order;
- *    when one fails, none submitted after it has been acknowledged before it;
+ *  - when one fails, all that are under way fail with it, and none is accepted before they have
+ * been told: nothing becomes durable that was submitted in the belief that it comes behind another;
  *  - a failed append may or may not be found after a restart, but never in part;
  *  - reads see what was acknowledged, at once.
  *

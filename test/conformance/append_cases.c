@@ -302,6 +302,46 @@ static void a_lazy_append_without_done_is_carried_along(void **state)
     check_queue(engine, 5, "m", 0, 11);
 }
 
+/* While failures are told nothing is taken: it would come behind what is not there. */
+static void append_in_vain(struct ack *ack)
+{
+    const uint32_t queue_id = 5;
+    const struct message message = plain_message(1, "m1");
+    struct ack more = {0};
+    assert_int_equal(submit_message(ack->engine, &more, &message, &queue_id, 1), ERR_UNAVAILABLE);
+}
+
+static void a_failure_takes_along_all_that_are_under_way(void **state)
+{
+    struct engine *engine = *state;
+    const uint32_t queue_id = 5;
+    const struct message message = plain_message(1, "m1");
+    struct ack acks[4] = {0};
+    append_many(engine, 1, 5, "m", 0, 1);
+    engine_kind.fail_append(engine);
+    for (size_t i = 0; i < ARRAY_COUNT(acks); i++) {
+        acks[i].req.level = i == 1 ? STORE_LAZY : STORE_SYNC;
+        acks[i].then = append_in_vain;
+        assert_int_equal(submit_message(engine, &acks[i], &message, &queue_id, 1), 0);
+    }
+    wait_all(engine);
+    for (size_t i = 0; i < ARRAY_COUNT(acks); i++) {
+        assert_true(acks[i].err < 0);
+        assert_int_equal(acks[i].order, i + 1);
+    }
+    check_queue(engine, 5, "m", 0, 1);
+    struct ack again = {0};
+    int err;
+    while ((err = submit_message(engine, &again, &message, &queue_id, 1)) == ERR_UNAVAILABLE)
+        assert_int_equal(loop_turn(engine->loop, 10), 0);
+    assert_int_equal(err, 0);
+    wait_for(engine, &again.done);
+    assert_int_equal(again.err, 0);
+    check_queue(engine, 5, "m", 0, 2);
+    restart(engine, true);
+    check_queue(engine, 5, "m", 0, 2);
+}
+
 int append_cases(void)
 {
     const struct CMUnitTest cases[] = {
@@ -313,6 +353,8 @@ int append_cases(void)
         cmocka_unit_test_setup_teardown(numbers_have_no_gaps, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_too_large_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(large_records, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_failure_takes_along_all_that_are_under_way, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_lazy_append_needs_no_other, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_lazy_append_without_done_is_carried_along, set_up,
                                         tear_down),

@@ -37,6 +37,8 @@ struct engine_kind {
     void (*make_reads_slow)(struct engine *engine);
     /* Makes retention ask for a trim, if appending does not do that by itself. */
     void (*make_trim)(struct engine *engine);
+    /* Makes the append fail that is submitted next. */
+    void (*fail_append)(struct engine *engine);
 };
 
 extern const struct engine_kind engine_kind;

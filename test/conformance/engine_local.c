@@ -4,9 +4,11 @@
 #include "engine.h"
 
 #include "base/mem.h"
+#include "io/file.h"
 #include "store/local/local.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <semaphore.h>
 #include <stdio.h>
@@ -209,6 +211,13 @@ static void engine_make_trim(struct engine *engine)
     (void)engine;
 }
 
+/* Nothing else is written by way of these calls while there is so little. */
+static void engine_fail_append(struct engine *engine)
+{
+    (void)engine;
+    file_fail_at(FILE_OP_WRITE, 1, EIO, false);
+}
+
 const struct engine_kind engine_kind = {
     .name = "local",
     .record_max = 1000 * 1000,
@@ -217,4 +226,5 @@ const struct engine_kind engine_kind = {
     .close = engine_close,
     .make_reads_slow = engine_make_reads_slow,
     .make_trim = engine_make_trim,
+    .fail_append = engine_fail_append,
 };

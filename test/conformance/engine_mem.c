@@ -3,6 +3,8 @@
 #include "base/mem.h"
 #include "store/mem/mem.h"
 
+#include <errno.h>
+
 static void prepare(struct engine *engine)
 {
     if (engine->options.pressure_bytes)
@@ -43,6 +45,11 @@ static void engine_make_trim(struct engine *engine)
     mem_store_trim(engine->store, stats.first_position + stats.log_bytes / 2);
 }
 
+static void engine_fail_append(struct engine *engine)
+{
+    mem_store_fail_append(engine->store, 1, -EIO);
+}
+
 const struct engine_kind engine_kind = {
     .name = "mem",
     .record_max = 64 << 20,
@@ -51,4 +58,5 @@ const struct engine_kind engine_kind = {
     .close = engine_close,
     .make_reads_slow = engine_make_reads_slow,
     .make_trim = engine_make_trim,
+    .fail_append = engine_fail_append,
 };

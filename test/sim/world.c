@@ -65,12 +65,15 @@ static struct wire *wire_from(struct link *link)
     return CONTAINER_OF(link, struct wire, link);
 }
 
-static void writes_notice(void)
+/* Returns true when a write has failed since the last time. */
+static bool writes_notice(void)
 {
     const uint32_t failed = mem_store_failed(world.bed->store);
-    if (failed != world.failed)
+    const bool more = failed != world.failed;
+    if (more)
         model_write_failed();
     world.failed = failed;
+    return more;
 }
 
 static void on_connack(struct link *link, const struct connack *connack)
@@ -79,7 +82,7 @@ static void on_connack(struct link *link, const struct connack *connack)
     const struct packet packet = {
         .type = PACKET_CONNACK, .reason = connack->reason, .present = connack->session_present};
     CHECK(!wire->answered, "c%d: two CONNACKs", wire->index);
-    writes_notice();
+    (void)writes_notice();
     wire->answered = true;
     wire->open = connack->reason == 0;
     sim_trace("    c%d <- CONNACK 0x%02x%s", wire->index, packet.reason,
@@ -136,7 +139,7 @@ static int on_publish(struct link *link, const struct delivery *delivery)
     packet->number = message_number(delivery->message);
     check_payload(delivery->message, packet->number);
     digest(wire, packet);
-    writes_notice();
+    (void)writes_notice();
     judge_publish(wire->index, packet);
     return 0;
 }
@@ -151,7 +154,7 @@ static void on_ack(struct link *link, uint8_t packet_type, uint16_t packet_id, u
     packet->packet_id = packet_id;
     packet->reason = reason;
     digest(wire, packet);
-    writes_notice();
+    (void)writes_notice();
     if (packet_type == PACKET_PUBREL) {
         judge_pubrel(wire->index, packet);
         return;
@@ -175,7 +178,7 @@ static void on_suback(struct link *link, uint16_t packet_id, const uint8_t *code
     packet->packet_id = packet_id;
     packet->reason = codes[0];
     digest(wire, packet);
-    writes_notice();
+    (void)writes_notice();
     model_answer(wire->index, packet);
 }
 
@@ -187,7 +190,7 @@ static void on_unsuback(struct link *link, uint16_t packet_id, const uint8_t *co
     packet->packet_id = packet_id;
     packet->reason = codes[0];
     digest(wire, packet);
-    writes_notice();
+    (void)writes_notice();
     model_answer(wire->index, packet);
 }
 
@@ -197,7 +200,7 @@ static void on_close(struct link *link, uint8_t reason, const char *reason_strin
     (void)reason_string;
     sim_trace("    c%d <- closed 0x%02x", wire->index, reason);
     wire->open = false;
-    writes_notice();
+    const bool failed = writes_notice();
     if (!wire->current) {
         CHECK(reason == REASON_SESSION_TAKEN_OVER, "c%d: closed with 0x%02x", wire->index, reason);
         return;
@@ -208,6 +211,8 @@ static void on_close(struct link *link, uint8_t reason, const char *reason_strin
         on_connack(&wire->link, &(struct connack){.reason = REASON_SERVER_UNAVAILABLE});
     else if (reason != REASON_SHUTTING_DOWN)
         model_lost(wire->index, false);
+    if (failed)
+        model_write_failed(); /* what the end of the connection would have written as well */
 }
 
 static const struct link_ops wire_ops = {
@@ -222,7 +227,7 @@ static const struct link_ops wire_ops = {
 /* Called after everything the core is made to do: connections that a refusal has closed. */
 static void world_notice(void)
 {
-    writes_notice();
+    (void)writes_notice();
     for (int i = 0; i < CLIENTS; i++) {
         struct wire *wire = wire_of(i);
         if (wire->refused && wire->open)

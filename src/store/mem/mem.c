@@ -74,6 +74,8 @@ struct mem {
     struct mem_rows *rows;
     uint32_t fail_countdown, failed;
     int fail_err;
+    int failing;  /* what the youngest pending append will fail with; 0: it will not */
+    bool telling; /* appends that have failed are being told */
     bool slow_reads, writable, pressed, closing;
     bool trim_asked;
     uint64_t trim_position;
@@ -193,11 +195,13 @@ static void add_pending(struct mem *mem, struct request *request)
         loop_defer(mem->loop, &mem->step);
 }
 
-static bool fails_now(struct mem *mem)
+/* What the append now submitted will fail with, or 0. */
+static int fails_with(struct mem *mem)
 {
-    const bool fails = mem->fail_countdown > 0 && --mem->fail_countdown == 0;
-    mem->failed += fails;
-    return fails;
+    if (mem->fail_countdown > 0 && --mem->fail_countdown == 0 && !mem->failing)
+        mem->failing = mem->fail_err;
+    mem->failed += mem->failing < 0;
+    return mem->failing;
 }
 
 static void check_ids(const struct store_append *req)
@@ -214,7 +218,8 @@ static int on_append(struct store *store, struct store_append *req)
 {
     struct mem *mem = mem_of(store);
     check_ids(req);
-    if (!mem->writable || mem->closing)
+    mem->failed += mem->telling;
+    if (!mem->writable || mem->closing || mem->telling)
         return ERR_UNAVAILABLE;
     const uint64_t size = append_size(req);
     if (size == 0)
@@ -225,7 +230,7 @@ static int on_append(struct store *store, struct store_append *req)
     if (!record)
         return ERR_NOMEM;
     record->req = req->done ? req : NULL;
-    record->err = fails_now(mem) ? mem->fail_err : 0;
+    record->err = fails_with(mem);
     mem->head += size;
     mem->pending_bytes += size;
     add_pending(mem, &record->request);
@@ -395,17 +400,48 @@ static void check_drained(struct mem *mem)
         mem->watcher.on_drained(mem->watcher.data);
 }
 
-static void complete_append(struct mem *mem, struct record *record)
+/* Tells an append that has failed. */
+static void fail_append(struct mem *mem, struct record *record)
 {
     struct store_append *req = record->req;
     const int err = record->err;
     mem->pending_bytes -= record->size;
-    if (err < 0) {
-        record_free(record);
-        if (req)
-            req->done(req, err);
+    record_free(record);
+    if (req)
+        req->done(req, err);
+}
+
+/* It fails, and all that are pending behind it: so it was decided when they were submitted. */
+static void fail_with_all_behind(struct mem *mem, struct record *record)
+{
+    struct list failed;
+    list_init(&failed);
+    list_push_back(&failed, &record->request.node);
+    list_each_safe (it, &mem->pending) {
+        if (CONTAINER_OF(it, struct request, node)->is_read)
+            continue;
+        list_remove(it);
+        list_push_back(&failed, it);
+        mem->pending_count--;
+    }
+    mem->telling = true;
+    while (!list_empty(&failed)) {
+        struct request *request = LIST_FIRST(&failed, struct request, node);
+        list_remove(&request->node);
+        fail_append(mem, CONTAINER_OF(request, struct record, request));
+    }
+    mem->telling = false;
+    mem->failing = 0;
+}
+
+static void complete_append(struct mem *mem, struct record *record)
+{
+    if (record->err < 0) {
+        fail_with_all_behind(mem, record);
         return;
     }
+    struct store_append *req = record->req;
+    mem->pending_bytes -= record->size;
     add_to_queues(mem, record);
     mem->done_end = record->position + record->size;
     list_push_back(&mem->written, &record->written);

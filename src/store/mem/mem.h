@@ -1,7 +1,8 @@
 /* The model engine: everything in memory, completions when the test says so, faults on request.
  *
  * Requests are completed strictly in the order of submission, by mem_store_step or, once attached
- * to a loop, at the end of its iterations. A crash keeps what was acknowledged as durable and loses
+ * to a loop, at the end of its iterations; but when an append fails, those behind it do at the same
+ * time. A crash keeps what was acknowledged as durable and loses
  * all else, so that whoever counts on more than the contract promises is found out.
  */
 #pragma once
@@ -20,9 +21,10 @@ void mem_store_attach(struct store *store, struct loop *loop);
 uint32_t mem_store_step(struct store *store, uint32_t n);
 /* Pending requests. */
 uint32_t mem_store_pending(const struct store *store);
-/* Makes the nth append from now fail with `err` (n from 1; 0 = none). */
+/* Makes the nth append from now fail with `err` (n from 1; 0 = none), and with it those that are
+ * submitted until it is completed. */
 void mem_store_fail_append(struct store *store, uint32_t n, int err);
-/* Appends that were made to fail so far. */
+/* Appends that failed so far, or will when they are completed, or were refused because of that. */
 uint32_t mem_store_failed(const struct store *store);
 /* Makes every read complete later instead of at once (true), or at once where possible. */
 void mem_store_slow_reads(struct store *store, bool slow);
