@@ -115,7 +115,7 @@ static void write_done(struct store_append *append, int err)
 int core_write(struct broker *broker, uint8_t level, core_write_fn *done, void *data)
 {
     ASSERT(broker->txn.count > 0);
-    (void)progress_catch_up(broker);
+    (void)lost_retry(broker);
     struct write *write = mem_new(sizeof *write);
     write->broker = broker;
     write->done = done;
@@ -241,7 +241,7 @@ static void broker_init_tables(struct broker *broker)
     list_init(&broker->dropped_queues);
     list_init(&broker->retained_waiting);
     list_init(&broker->removed);
-    list_init(&broker->stale);
+    list_init(&broker->lost);
     wills_init(broker);
     const uint64_t cached = broker->config.memory_max / CACHE_PART / MATCH_ENTRY_BYTES;
     broker->trie = trie_new((uint32_t)MIN(cached, CACHE_ENTRIES_MAX));
@@ -310,7 +310,7 @@ struct broker *broker_free(struct broker *broker)
     struct topic *topic = NULL;
     while ((topic = topic_first_of(broker)))
         topic_remove(broker, topic);
-    inflight_free_finished(broker);
+    progress_free_finished(broker);
     inflight_free_spare(broker);
     progress_free_dropped(&broker->dropped_queues);
     publish_free_all(broker);

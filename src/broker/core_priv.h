@@ -184,7 +184,6 @@ struct session {
     struct hashnode by_id, by_number;
     struct treenode by_order; /* broker->sessions_sorted */
     struct list node;         /* broker->session_list */
-    struct list stale_node;   /* broker->stale: rows of it were lost with a failed write */
     struct broker *broker;
     struct slice client_id, username; /* owned */
     uint64_t number;
@@ -207,6 +206,7 @@ struct session {
     uint32_t storing;         /* of them, those that wait for the store */
     struct sub *p2p;          /* its own queue, or NULL */
     struct will *will;
+    struct lost *lost; /* what was lost with a failed write, or NULL */
     struct timer expiry_timer, will_timer, retry_timer;
     struct deferred pump;    /* once per turn of the loop */
     struct timer pump_later; /* goes on in the next turn, so that others get theirs */
@@ -253,7 +253,7 @@ struct broker {
     struct list wills_due;       /* struct will_job: wills whose write has failed */
     struct timer wills_timer;    /* tries them again */
     struct list removed;         /* struct removed: ended sessions whose row may still be there */
-    struct list stale;           /* sessions, by stale_node */
+    struct list lost;            /* struct lost: sessions whose rows were */
 
     uint64_t next_number, number_limit; /* of sessions and groups */
     uint64_t next_passing;
@@ -261,7 +261,8 @@ struct broker {
 
     uint32_t pending; /* appends with a done under way */
     bool draining, writable;
-    bool closing; /* being freed: rows are left as they are */
+    bool retrying; /* lost rows are being written again */
+    bool closing;  /* being freed: rows are left as they are */
     void (*idle)(void *data);
     void *idle_data;
     uint64_t started_ms;
@@ -406,23 +407,26 @@ void cursor_touch(struct broker *broker, struct cursor *cursor);
 bool cursor_is_open(const struct cursor *cursor, uint64_t seq);
 void progress_init(struct broker *broker);
 void progress_soon(struct broker *broker);
-/* Rows of the session were lost with a failed write, though memory keeps what they said: they are
- * written again before anything else the store takes, because that may rely on them. */
-void progress_rewrite(struct broker *broker, struct session *session);
-/* Submits what broker->txn holds, rows of the session that nobody waits for; should they be lost,
- * they are written again. */
-void progress_write(struct broker *broker, struct session *session);
 /* Drops a queue once the deletion of the rows that name it is durable: a subscription that a crash
  * brings back must find its queue as it was. */
 void progress_drop_queue(struct broker *broker, uint32_t queue_id);
+void progress_free_finished(struct broker *broker);
 void progress_free_dropped(struct list *dropped);
 /* Ended sessions whose rows were not removed: tries again. Returns false when that is not possible.
  */
 bool sessions_remove_again(struct broker *broker);
-/* Writes what was lost with a failed write, if the store takes it; broker->txn is left as it is. */
-bool progress_catch_up(struct broker *broker);
-void sessions_forget_removed(struct broker *broker);
 void progress_flush(struct broker *broker);
+
+/* --- lost.c ------------------------------------------------------------------------------------
+ */
+/* Rows of the session were lost with a failed write, or may have been: all are written again. */
+void lost_mark(struct broker *broker, struct session *session);
+/* As core_write, for rows of the session that say what is so already: should they be lost, they are
+ * written again, and deleted again, before anything else that the store takes. done may be NULL. */
+int lost_write(struct session *session, uint8_t level, core_write_fn *done, void *data);
+/* Does so now; broker->txn is left as it is. Returns false when the store takes nothing. */
+bool lost_retry(struct broker *broker);
+void lost_forget(struct session *session); /* its rows go, or stay for the next start */
 
 /* --- inflight.c --------------------------------------------------------------------------------
  */
@@ -447,7 +451,6 @@ void inflight_release(struct inflight *inflight);
  * never sent leaves the log before anything behind it is sent: a crash would make it one that may
  * have been, and it would come behind what is newer. */
 void inflight_give_up(struct inflight *inflight);
-void inflight_free_finished(struct broker *broker);
 /* Zeroed. It is freed by inflight_free, which keeps some for the next. */
 struct inflight *inflight_alloc(struct broker *broker);
 void inflight_free(struct broker *broker, struct inflight *inflight);
@@ -622,6 +625,10 @@ void session_write(struct session *session, uint8_t level);
 /* The link is gone: subs detach, timers start. */
 void session_offline(struct session *session, bool publish_will);
 void session_start_expiry(struct session *session, uint64_t elapsed_ms);
+/* Ended sessions whose rows were not removed: tries again. Returns false when that is not possible.
+ */
+bool sessions_remove_again(struct broker *broker);
+void sessions_forget_removed(struct broker *broker);
 /* Closes the client's connection with a reason of ours. */
 void session_kick(struct session *session, uint8_t reason, const char *text);
 /* The same at the end of this turn, for callers in the middle of a delivery. */

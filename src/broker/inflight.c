@@ -186,15 +186,6 @@ void inflight_dispose(struct broker *broker, struct inflight *inflight)
     }
 }
 
-void inflight_free_finished(struct broker *broker)
-{
-    while (!list_empty(&broker->finished)) {
-        struct inflight *inflight = LIST_FIRST(&broker->finished, struct inflight, node);
-        list_remove(&inflight->node);
-        inflight_free(broker, inflight);
-    }
-}
-
 /* Spec: [MQTT5-3.3.4-9] [MQTT5-4.9.0-1] [MQTT5-4.9.0-2] */
 uint32_t inflight_window(const struct session *session)
 {
@@ -223,7 +214,7 @@ static void inflight_written(struct broker *broker, void *data, int err)
         /* Without its row it must not go out: begin again with the next connection. */
         if (inflight->state == INFLIGHT_RELEASING)
             inflight->state = INFLIGHT_SENT;
-        progress_rewrite(broker, session); /* what went with it, or behind it */
+        lost_mark(broker, session); /* what went with it, or behind it */
         session_kick(session, REASON_QUOTA_EXCEEDED, "storage takes no writes");
         return;
     }

@@ -78,7 +78,7 @@ static void opening_done(struct broker *broker, void *data, int err)
         ASSERT(session->opening);
         session->row_written |= session->has_row && err == 0;
         if (err < 0 && goes_on_unwritten(session, opening)) {
-            progress_rewrite(broker, session);
+            lost_mark(broker, session);
             err = 0;
         }
         if (err == 0) {
@@ -99,7 +99,7 @@ static void row_done(struct broker *broker, void *data, int err)
     if (session && err == 0)
         session->row_written = true;
     else if (session && session->row_written)
-        progress_rewrite(broker, session);
+        lost_mark(broker, session);
     else if (session && session->connection == opening->connection)
         session_kick(session, REASON_QUOTA_EXCEEDED, "storage takes no writes at present");
     mem_free(opening);
@@ -275,7 +275,7 @@ static void link_answer(struct session *session, struct opening *opening, bool m
         }
     }
     if (err < 0 && goes_on_unwritten(session, opening)) {
-        progress_rewrite(broker, session);
+        lost_mark(broker, session);
         err = 0;
     }
     if (err < 0) {

@@ -76,12 +76,26 @@ bool cursor_is_open(const struct cursor *cursor, uint64_t seq)
     return false;
 }
 
-/* A progress record was lost with a failed write: every cursor may have changed since its row. */
-static void progress_written(struct broker *broker, void *data, int err)
+/* Frees a list of struct inflight. */
+static void free_finished(struct broker *broker, struct list *finished)
 {
-    (void)data;
-    if (err == 0)
-        return;
+    while (!list_empty(finished)) {
+        struct inflight *inflight = LIST_FIRST(finished, struct inflight, node);
+        list_remove(&inflight->node);
+        inflight_free(broker, inflight);
+    }
+}
+
+void progress_free_finished(struct broker *broker)
+{
+    free_finished(broker, &broker->finished);
+}
+
+/* A progress record was lost with a failed write: every cursor may have changed since its row. */
+static void progress_lost(struct broker *broker, struct list *finished)
+{
+    list_take(finished, &broker->finished);
+    progress_soon(broker);
     list_each (it, &broker->session_list) {
         struct session *session = CONTAINER_OF(it, struct session, node);
         cursor_touch(broker, &session->direct);
@@ -90,6 +104,23 @@ static void progress_written(struct broker *broker, void *data, int err)
             cursor_touch(broker, sub->group ? &sub->group->cursor : &sub->cursor);
         }
     }
+}
+
+/* data: the entries whose rows it has deleted. */
+static void progress_written(struct broker *broker, void *data, int err)
+{
+    struct list *finished = data;
+    if (err < 0)
+        progress_lost(broker, finished);
+    free_finished(broker, finished);
+    mem_free(finished);
+}
+
+static struct list *list_new(void)
+{
+    struct list *list = mem_new(sizeof *list);
+    list_init(list);
+    return list;
 }
 
 /* Builds one record's worth. The cursors and entries stay listed until the submit succeeded. */
@@ -156,8 +187,7 @@ static void progress_drop(struct broker *broker)
 {
     if (list_empty(&broker->dropped_queues))
         return;
-    struct list *dropped = mem_new(sizeof *dropped);
-    list_init(dropped);
+    struct list *dropped = list_new();
     row_put_numbers(&broker->txn, broker->number_limit, broker->queue_id_limit);
     if (core_write(broker, STORE_SYNC, dropped_durable, dropped) < 0) {
         mem_free(dropped);
@@ -168,116 +198,24 @@ static void progress_drop(struct broker *broker)
     list_take(&broker->dropped_queues, dropped);
 }
 
-/* --- rows lost with a failed write ---------------------------------------------------------------
- */
-
-void progress_rewrite(struct broker *broker, struct session *session)
-{
-    if (!session->durable)
-        return;
-    list_remove(&session->stale_node);
-    list_push_back(&broker->stale, &session->stale_node);
-    progress_soon(broker);
-}
-
-static void rewritten(struct broker *broker, void *data, int err)
-{
-    struct session *session = session_by_number(broker, (uint64_t)(uintptr_t)data);
-    if (session && err < 0)
-        progress_rewrite(broker, session);
-}
-
-void progress_write(struct broker *broker, struct session *session)
-{
-    if (core_write(broker, STORE_LAZY, rewritten, (void *)(uintptr_t)session->number) < 0)
-        progress_rewrite(broker, session);
-}
-
-static void rewrite_sub(struct txn *txn, const struct sub *sub)
-{
-    row_put_sub(txn, sub);
-    if (sub->group) {
-        row_put_group(txn, sub->group);
-        row_put_cursor(txn, &sub->group->cursor);
-    } else if (sub_reads_queue(sub)) {
-        row_put_cursor(txn, &sub->cursor);
-    }
-}
-
-/* A QoS 2 delivery that no cursor knows any more has nothing but its row. */
-static void rewrite_inflight(struct txn *txn, const struct session *session)
-{
-    list_each (it, &session->inflight) {
-        struct inflight *inflight = CONTAINER_OF(it, struct inflight, node);
-        if (inflight->state == INFLIGHT_STORING && !inflight->cursor)
-            inflight_put_row(txn, inflight);
-    }
-}
-
-/* Returns false when the store takes nothing. */
-static bool rewrite_session(struct broker *broker, struct session *session)
-{
-    void *number = (void *)(uintptr_t)session->number;
-    int err = 0;
-    row_put_session(&broker->txn, session);
-    row_put_cursor(&broker->txn, &session->direct); /* as far as its retained messages have got */
-    rewrite_inflight(&broker->txn, session);
-    list_each (it, &session->subs) {
-        rewrite_sub(&broker->txn, CONTAINER_OF(it, struct sub, session_node));
-        if (txn_is_large(&broker->txn) && err == 0)
-            err = core_write(broker, STORE_LAZY, rewritten, number);
-    }
-    if (broker->txn.count > 0 && err == 0)
-        err = core_write(broker, STORE_LAZY, rewritten, number);
-    txn_clear(&broker->txn);
-    return err == 0;
-}
-
-static bool rewrite_stale(struct broker *broker)
-{
-    struct list stale;
-    list_init(&stale);
-    list_take(&broker->stale, &stale);
-    while (!list_empty(&stale)) {
-        struct session *session = LIST_FIRST(&stale, struct session, stale_node);
-        if (!rewrite_session(broker, session)) {
-            list_take(&stale, &broker->stale);
-            return false;
-        }
-        list_remove(&session->stale_node);
-    }
-    return true;
-}
-
-bool progress_catch_up(struct broker *broker)
-{
-    if (list_empty(&broker->stale) && list_empty(&broker->removed))
-        return true;
-    struct txn kept = broker->txn;
-    broker->txn = (struct txn){.parts = NULL};
-    const bool caught_up = rewrite_stale(broker) && sessions_remove_again(broker);
-    txn_done(&broker->txn);
-    broker->txn = kept;
-    return caught_up;
-}
-
 void progress_flush(struct broker *broker)
 {
-    struct list cursors, finished;
+    struct list cursors;
     timer_stop(broker->deps.timers, &broker->progress_timer);
-    if (!progress_catch_up(broker)) {
+    if (!lost_retry(broker)) {
         if (!broker->draining)
             timer_start(broker->deps.timers, &broker->progress_timer, PROGRESS_RETRY_MS);
         return;
     }
     list_init(&cursors);
-    list_init(&finished);
     while (!list_empty(&broker->dirty_cursors) || !list_empty(&broker->finished)) {
         ASSERT(broker->txn.count == 0);
-        progress_collect(broker, &cursors, &finished);
-        if (core_write(broker, STORE_LAZY, progress_written, NULL) < 0) {
+        struct list *finished = list_new();
+        progress_collect(broker, &cursors, finished);
+        if (core_write(broker, STORE_LAZY, progress_written, finished) < 0) {
             list_take(&cursors, &broker->dirty_cursors);
-            list_take(&finished, &broker->finished);
+            list_take(finished, &broker->finished);
+            mem_free(finished);
             if (!broker->draining)
                 timer_start(broker->deps.timers, &broker->progress_timer, PROGRESS_RETRY_MS);
             return;
@@ -286,11 +224,6 @@ void progress_flush(struct broker *broker)
             struct cursor *cursor = LIST_FIRST(&cursors, struct cursor, dirty_node);
             list_remove(&cursor->dirty_node);
             cursor->dirty = false;
-        }
-        while (!list_empty(&finished)) {
-            struct inflight *inflight = LIST_FIRST(&finished, struct inflight, node);
-            list_remove(&inflight->node);
-            inflight_free(broker, inflight);
         }
     }
     progress_drop(broker);

@@ -298,7 +298,7 @@ static int publish_append(struct broker *broker, const struct publish_request *r
         .level = STORE_SYNC,
         .done = publish_done,
     };
-    (void)progress_catch_up(broker);
+    (void)lost_retry(broker);
     const int err = store_append(broker->deps.store, &publish->append);
     if (err < 0) {
         if (publish->retained) {

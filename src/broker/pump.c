@@ -182,7 +182,7 @@ static bool sub_stopped(struct sub *sub)
         filter_tidy(broker, sub->filter);
     }
     if (broker->txn.count > 0)
-        progress_write(broker, session);
+        (void)lost_write(session, STORE_LAZY, NULL, NULL);
     return true;
 }
 

@@ -425,12 +425,14 @@ static struct cursor *outbound_cursor(struct recovery *recovery, struct session 
 }
 
 /* What the cursor's row says of this entry, or NULL when it does not have it. */
-static struct inflight *outbound_listed(const struct cursor *cursor, uint64_t seq)
+static struct inflight *outbound_listed(const struct cursor *cursor, const struct row_open *open)
 {
     list_each (it, &cursor->open) {
         struct inflight *inflight = CONTAINER_OF(it, struct inflight, cursor_node);
-        /* In a queue only one can have the number, even if it was at QoS 1 with another member. */
-        if (inflight->seq == seq && (cursor->queue_id || inflight->qos == 2))
+        /* In a queue only one can have the number, even if it was at QoS 1 with another member. A
+         * retained message can be on its way twice. */
+        if (inflight->seq == open->seq &&
+            (cursor->queue_id || (inflight->qos == 2 && inflight->packet_id == open->packet_id)))
             return inflight;
     }
     return NULL;
@@ -450,18 +452,19 @@ static void recover_forget(struct inflight *inflight)
 }
 
 /* Another delivery holds the packet ID. Returns false when the one in `open` is the finished one of
- * the two: it was released, or is older. A QoS 1 message is sent again with another ID. */
+ * the two: it was released, or is older. What is at QoS 1, or was never sent, goes with another ID.
+ */
 static bool recover_packet_id(struct session *session, const struct row_open *open)
 {
     struct inflight *other = pidmap_find(&session->outbound, open->packet_id);
     if (!other)
         return true;
-    if (other->qos == 2 &&
-        !other->has_row) { /* from a cursor's row only, perhaps this one itself */
+    const bool moves = other->qos == 1 || other->state == INFLIGHT_STORING;
+    if (!moves && !other->has_row) { /* from a cursor's row only, perhaps this one itself */
         recover_forget(other);
         return true;
     }
-    if (other->qos == 1) {
+    if (moves) {
         inflight_leave_session(other);
         other->packet_id = pidmap_next(&session->outbound);
         if (other->packet_id == open->packet_id)
@@ -484,7 +487,7 @@ static void recover_delivery(struct recovery *recovery, struct session *session,
 {
     struct group *group;
     struct cursor *cursor = outbound_cursor(recovery, session, open, &group);
-    struct inflight *listed = cursor ? outbound_listed(cursor, open->seq) : NULL;
+    struct inflight *listed = cursor ? outbound_listed(cursor, open) : NULL;
     if (listed)
         recover_forget(listed);
     const bool finished = !recover_packet_id(session, open);

@@ -205,7 +205,7 @@ static void job_finish(struct retained_job *job)
     if (session->durable) {
         row_put_cursor(&broker->txn, &session->direct); /* what is in flight is not lost with it */
         row_put_sub(&broker->txn, sub);
-        progress_write(broker, session);
+        (void)lost_write(session, STORE_LAZY, NULL, NULL);
     }
 }
 

@@ -110,7 +110,6 @@ struct session *session_new(struct broker *broker, struct slice client_id, uint6
     list_init(&session->retained_jobs);
     list_init(&session->inflight);
     list_init(&session->publishing);
-    list_init(&session->stale_node);
     cursor_init(&session->direct, number, 0, 0);
     session->expiry_timer.on_due = expiry_due;
     session->will_timer.on_due = will_timer_due;
@@ -161,7 +160,7 @@ void session_free(struct session *session)
     hashmap_remove(&broker->sessions, &session->by_id);
     hashmap_remove(&broker->sessions_by_number, &session->by_number);
     list_remove(&session->node);
-    list_remove(&session->stale_node);
+    lost_forget(session);
     tree_remove(&broker->sessions_sorted, &session->by_order);
     broker->session_count--;
     metric_add(&broker->deps.metrics->sessions, -1);

@@ -64,8 +64,6 @@ static void answer_done(struct broker *broker, void *data, int err)
     if (--answer->writes > 0)
         return;
     struct session *session = session_by_number(broker, answer->number);
-    if (session && answer->err < 0)
-        progress_rewrite(broker, session);
     if (session && session->link && session->connection == answer->connection) {
         if (answer->err == 0)
             answer_send(session, answer);
@@ -76,9 +74,9 @@ static void answer_done(struct broker *broker, void *data, int err)
 }
 
 /* Submits what broker->txn holds. */
-static void answer_write(struct broker *broker, struct answer *answer)
+static void answer_write(struct session *session, struct answer *answer)
 {
-    const int err = core_write(broker, STORE_SYNC, answer_done, answer);
+    const int err = lost_write(session, STORE_SYNC, answer_done, answer);
     if (err == 0)
         answer->writes++;
     else if (answer->err == 0)
@@ -93,15 +91,13 @@ static void answer_when_durable(struct session *session, struct answer *answer)
     txn_clear(&session->broker->txn);
 #endif
     if (session->broker->txn.count > 0)
-        answer_write(session->broker, answer);
+        answer_write(session, answer);
     if (answer->writes > 0)
         return;
-    if (answer->err == 0) {
+    if (answer->err == 0)
         answer_send(session, answer);
-    } else {
-        progress_rewrite(session->broker, session);
+    else
         session_kick(session, REASON_QUOTA_EXCEEDED, STORE_TEXT);
-    }
     mem_free(answer);
 }
 
@@ -330,7 +326,7 @@ void link_subscribe(struct link *link, const struct packet_subscribe *packet)
     while (subscribe_next(packet, &pos, &wanted.entry)) {
         answer->codes[count++] = subscribe_one(session, &wanted, answer->text);
         if (txn_is_large(&session->broker->txn))
-            answer_write(session->broker, answer);
+            answer_write(session, answer);
     }
     ASSERT(count == packet->count);
     answer_when_durable(session, answer);
@@ -396,7 +392,7 @@ void link_unsubscribe(struct link *link, const struct packet_unsubscribe *packet
     while (unsubscribe_next(packet, &pos, &filter)) {
         answer->codes[count++] = unsubscribe_one(session, filter);
         if (txn_is_large(&session->broker->txn))
-            answer_write(session->broker, answer);
+            answer_write(session, answer);
     }
     ASSERT(count == packet->count);
     answer_when_durable(session, answer);
