@@ -7,8 +7,7 @@
 
 #include <string.h>
 
-#define NUMBER_BLOCK    1024u
-#define PASSING_NUMBERS (UINT64_C(1) << 62)
+#define NUMBER_BLOCK 1024u
 
 /* The cache of matches takes this part of the memory allowed, and not more entries than this. */
 #define CACHE_PART        32u

@@ -26,6 +26,7 @@
 #define SESSION_NO_EXPIRY UINT32_MAX /* as in the Session Expiry Interval */
 #define CURSOR_OPEN_MAX   65535u     /* entries in flight over one cursor: they go into its row */
 #define FULL_WINDOW       16u        /* messages in flight, each way, while core_is_full */
+#define PASSING_NUMBERS   (UINT64_C(1) << 62) /* from here on: see core_passing_number */
 
 /* --- topics (topics.c) ------------------------------------------------------------------- */
 struct topic {
@@ -138,7 +139,7 @@ struct inflight {
     uint8_t qos, state;
     uint8_t writes; /* of its row, under way */
     bool retain;
-    bool has_row;     /* QoS 2 of a durable session */
+    bool has_row;     /* see inflight_needs_row */
     bool unsent;      /* to be sent, again or for the first time */
     bool sent_before; /* with DUP */
     bool counted;     /* in session->awaited */
@@ -292,7 +293,7 @@ uint64_t core_now_ms(const struct broker *broker); /* monotonic */
 uint64_t core_wall_ms(const struct broker *broker);
 /* A number never used before; 0 when the store takes no writes. */
 uint64_t core_new_number(struct broker *broker);
-/* The same for what never has rows: needs no store. */
+/* The same for a session without rows of its own: needs no store. */
 uint64_t core_passing_number(struct broker *broker);
 uint32_t core_new_queue_id(struct broker *broker);
 /* Ends one pending append; calls idle when it was the last of a draining broker. */
@@ -387,6 +388,9 @@ void group_take_back(struct inflight *inflight);
 /* All that the session has in flight at QoS 1 for the group. [MQTT5-4.8.2-6] */
 void group_take_all(struct group *group, struct session *session);
 void group_pump(struct group *group);
+/* Likewise when the session ends, and what is at QoS 2 and has no row because none could be
+ * written: that was sent to nobody. */
+void group_take_ended(struct group *group, struct session *session);
 void group_mark_lagging(struct group *group);
 /* Lets a member that can take more go on with the group. */
 void group_wake(struct group *group);
@@ -436,8 +440,12 @@ struct inflight *inflight_new(struct session *session, struct cursor *cursor,
 void inflight_end(struct inflight *inflight);
 /* Takes back one that could not be sent. */
 void inflight_undo(struct inflight *inflight);
-/* Frees one that is in no list; its row, if it has one, goes with the next progress record. */
+/* Frees one that is in no list, once no write is under way; its row, if it has one, goes with the
+ * next progress record. */
 void inflight_dispose(struct broker *broker, struct inflight *inflight);
+/* QoS 2: who it went to must outlive a crash, for its session, or for the group it belongs to: what
+ * was sent to a member whose session is gone goes to no other. [MQTT5-4.8.2-5] */
+bool inflight_needs_row(const struct inflight *inflight);
 /* QoS 2: writes its row with its state; then `unsent` or PUBREL. Or removes it, then ends it. */
 void inflight_write(struct inflight *inflight);
 /* Adds its row to txn, as it is once that is durable. */

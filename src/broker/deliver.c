@@ -169,7 +169,7 @@ static enum deliver_result deliver_new(struct inflight *inflight, struct deliver
 #ifdef MUTATION_KILL_OUTBOUND_UNWRITTEN
     if (false) {
 #else
-    if (inflight->qos == 2 && session->durable) {
+    if (inflight_needs_row(inflight)) {
 #endif
         inflight->state = INFLIGHT_STORING;
         inflight_write(inflight);

@@ -269,9 +269,11 @@ void group_pump(struct group *group)
 void group_take_back(struct inflight *inflight)
 {
     struct group *group = inflight->group;
-    ASSERT(inflight->qos == 1);
+    ASSERT(inflight->qos == 1 || inflight->state == INFLIGHT_STORING);
+    ASSERT(inflight->writes == 0);
     inflight_leave_session(inflight);
     inflight->state = INFLIGHT_FREE;
+    inflight->has_row = false;
     inflight->packet_id = 0;
     inflight->sent_before = false;
     struct list *place = &group->redeliver;
@@ -289,6 +291,17 @@ void group_take_all(struct group *group, struct session *session)
         if (inflight->group == group && inflight->qos == 1)
             group_take_back(inflight);
     }
+}
+
+void group_take_ended(struct group *group, struct session *session)
+{
+    list_each_safe (it, &session->inflight) {
+        struct inflight *inflight = CONTAINER_OF(it, struct inflight, node);
+        if (inflight->group == group && inflight->state == INFLIGHT_STORING &&
+            inflight->writes == 0)
+            group_take_back(inflight);
+    }
+    group_take_all(group, session);
 }
 
 static bool group_has_online(const struct group *group, const struct session *except)

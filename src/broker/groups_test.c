@@ -117,6 +117,107 @@ static void qos2_stays_with_its_member(void **state)
     }
 }
 
+/* Everything but the clock: no progress is written. */
+static void run_without_clock(struct bed *bed)
+{
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(loop_turn(bed->loop, 0), 0);
+        (void)mem_store_step(bed->store, UINT32_MAX);
+    }
+}
+
+/* [MQTT5-4.8.2-5] Nor does what went to one whose session ended with the server. */
+static void qos2_sent_to_a_passing_member_goes_to_nobody_else(void **state)
+{
+    (void)state;
+    enum { SENT, RECEIVED, ENDED, STAGES };
+    for (int run = 0; run < 2 * STAGES; run++) {
+        const int stage = run % STAGES;
+        struct bed *bed = bed_open();
+        client_connect(bed, &b, "b", durable);
+        client_subscribe(bed, &b, "$share/g/t/#", (struct wants){.qos = 2});
+        client_lose(&b);
+        /* With a will it is there again after the crash, until that is published. */
+        client_connect(bed, &c, "c", (struct how){.will = run < STAGES ? NULL : "w"});
+        client_subscribe(bed, &c, "$share/g/t/#", (struct wants){.qos = 2});
+        client_connect(bed, &a, "a", transient);
+        client_publish(&a, "t/x", "0", (struct options){.qos = 2});
+        run_without_clock(bed);
+        const uint16_t pid = client_expect_message(&c, "0", 2)->packet_id;
+        if (stage >= RECEIVED)
+            link_ack(&c.link, PACKET_PUBREC, pid, 0);
+        run_without_clock(bed);
+        if (stage == ENDED)
+            link_ack(&c.link, PACKET_PUBCOMP, pid, 0);
+        run_without_clock(bed);
+        bed_crash(bed, false);
+        bed_crash(bed, false); /* it is not forgotten by the first start */
+        client_connect(bed, &b, "b", durable);
+        client_expect_nothing(&b);
+        bed_pass(bed, 20000);
+        bed_crash(bed, false); /* nor when progress has been written */
+        client_connect(bed, &b, "b", durable);
+        client_expect_nothing(&b);
+        client_connect(bed, &a, "a", transient);
+        client_publish(&a, "t/x", "1", (struct options){.qos = 2});
+        bed_run(bed);
+        client_expect_message(&b, "1", 2);
+        bed_close(bed);
+    }
+}
+
+/* What a row could not be written for was sent to nobody, so another member gets it. */
+static void qos2_that_was_never_sent_goes_to_another_member(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_open();
+    client_connect(bed, &b, "b", durable);
+    client_subscribe(bed, &b, "$share/g/t/#", (struct wants){.qos = 2});
+    client_lose(&b);
+    client_connect(bed, &c, "c", transient);
+    client_subscribe(bed, &c, "$share/g/t/#", (struct wants){.qos = 2});
+    client_connect(bed, &a, "a", transient);
+    mem_store_fail_append(bed->store, 2, -5);
+    client_publish(&a, "t/x", "0", (struct options){.qos = 2});
+    bed_run(bed);
+    client_expect(&a, PACKET_PUBREC);
+    client_expect_nothing(&c);
+    assert_int_equal(c.closed, REASON_QUOTA_EXCEEDED);
+    client_connect(bed, &b, "b", durable);
+    client_expect_message(&b, "0", 2);
+    client_expect_nothing(&b);
+    bed_close(bed);
+}
+
+/* A session that ends while PUBREL waits for the log, ahead of the group's progress. */
+static void qos2_being_released_goes_to_nobody_else(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_open();
+    client_connect(bed, &b, "b", durable);
+    client_subscribe(bed, &b, "$share/g/t/#", (struct wants){.qos = 2});
+    client_connect(bed, &c, "c", durable);
+    client_subscribe(bed, &c, "$share/g/t/#", (struct wants){.qos = 2});
+    client_lose(&c);
+    client_connect(bed, &a, "a", transient);
+    client_publish(&a, "t/x", "0", (struct options){.qos = 2});
+    run_without_clock(bed);
+    const uint16_t pid = client_expect_message(&b, "0", 2)->packet_id;
+    bed_crash(bed, false);
+    client_connect_begin(bed, &b, "b", durable);
+    run_without_clock(bed);
+    link_ack(&b.link, PACKET_PUBREC, pid, 0);
+    client_connect_begin(bed, &b, "b", transient);
+    run_without_clock(bed);
+    client_connect(bed, &c, "c", durable);
+    client_expect_nothing(&c);
+    bed_pass(bed, 500);
+    bed_crash(bed, false);
+    client_connect(bed, &c, "c", durable);
+    client_expect_nothing(&c);
+    bed_close(bed);
+}
+
 /* Messages to a group whose members are all away wait, over a crash too. */
 static void groups_are_durable(void **state)
 {
@@ -243,6 +344,9 @@ int main(void)
         cmocka_unit_test(members_take_turns),
         cmocka_unit_test(others_take_what_was_not_acknowledged),
         cmocka_unit_test(qos2_stays_with_its_member),
+        cmocka_unit_test(qos2_sent_to_a_passing_member_goes_to_nobody_else),
+        cmocka_unit_test(qos2_that_was_never_sent_goes_to_another_member),
+        cmocka_unit_test(qos2_being_released_goes_to_nobody_else),
         cmocka_unit_test(groups_are_durable),
         cmocka_unit_test(an_expired_member_leaves_its_messages),
         cmocka_unit_test(member_and_subscriber_at_once),

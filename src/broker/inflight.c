@@ -3,6 +3,9 @@
  * QoS 2 of a durable session: its row (packet ID and place in the queue) is durable before the
  * PUBLISH leaves, and its new state before the PUBREL leaves. The packet ID stays with the entry
  * until its last acknowledgement. [MQTT3-2.3.1-3] [MQTT5-4.3.3-3] [MQTT5-4.3.3-5] [MQTT5-4.3.3-6]
+ *
+ * One of a durable group has a row whoever it is sent to, until the group's cursor has passed it on
+ * disk: the row outlives its session.
  */
 #include "broker/core_priv.h"
 
@@ -146,6 +149,12 @@ void inflight_leave_session(struct inflight *inflight)
     inflight->session = NULL;
 }
 
+bool inflight_needs_row(const struct inflight *inflight)
+{
+    const struct group *group = inflight->group;
+    return inflight->qos == 2 && (inflight->session->durable || (group && group->cursor.durable));
+}
+
 void inflight_end(struct inflight *inflight)
 {
     struct broker *broker = inflight->session->broker;
@@ -153,7 +162,7 @@ void inflight_end(struct inflight *inflight)
     inflight_leave_session(inflight);
     if (cursor)
         cursor_touch(broker, cursor);
-    if (cursor && cursor->queue_id && inflight->seq >= cursor->next_seq && inflight->writes == 0) {
+    if (cursor && cursor->queue_id && inflight->seq >= cursor->next_seq) {
         /* Recovered ahead of its cursor: remembered, with its row, until the cursor has passed it.
          */
         inflight->state = INFLIGHT_ENDED;
@@ -161,10 +170,7 @@ void inflight_end(struct inflight *inflight)
         return;
     }
     inflight_close(inflight);
-    if (inflight->writes > 0)
-        inflight->dead = true;
-    else
-        inflight_dispose(broker, inflight);
+    inflight_dispose(broker, inflight);
 }
 
 void inflight_undo(struct inflight *inflight)
@@ -178,7 +184,9 @@ void inflight_undo(struct inflight *inflight)
 
 void inflight_dispose(struct broker *broker, struct inflight *inflight)
 {
-    if (inflight->has_row) {
+    if (inflight->writes > 0) {
+        inflight->dead = true;
+    } else if (inflight->has_row) {
         list_push_back(&broker->finished, &inflight->node);
         progress_soon(broker);
     } else {
@@ -202,13 +210,11 @@ static void inflight_written(struct broker *broker, void *data, int err)
     struct inflight *inflight = data;
     inflight->writes--;
     if (inflight->dead) {
-        if (inflight->writes > 0)
-            return;
-        list_init(&inflight->node);
-        list_push_back(&broker->finished, &inflight->node);
-        progress_soon(broker);
+        inflight_dispose(broker, inflight);
         return;
     }
+    if (inflight->state == INFLIGHT_ENDED)
+        return;
     struct session *session = inflight->session;
     if (err < 0) {
         /* Without its row it must not go out: begin again with the next connection. */

@@ -53,7 +53,7 @@ static struct slice key_rest(struct slice key)
 /* Numbers in rows count too, in case that a reservation was lost with a failed write. */
 static void recover_used(struct broker *broker, uint64_t number, uint32_t queue_id)
 {
-    if (number >= broker->next_number)
+    if (number >= broker->next_number && number < PASSING_NUMBERS)
         broker->next_number = broker->number_limit = number + 1;
     if (queue_id >= broker->next_queue_id)
         broker->next_queue_id = broker->queue_id_limit = queue_id + 1;
@@ -82,26 +82,6 @@ static int recover_topic(void *data, struct slice key, struct slice value)
     return topic_add(broker, key_rest(key), id, created_ms, remark) ? 0 : ERR_NOMEM;
 }
 
-static int recover_will(struct row_reader *reader, struct will **ret_will)
-{
-    *ret_will = NULL;
-    if (!row_u8(reader))
-        return 0;
-    struct will *will = mem_new(sizeof *will);
-    will->qos = row_u8(reader) & 3;
-    will->retain = row_u8(reader) != 0;
-    will->delay_s = row_u32(reader);
-    will->expiry_s = row_u32(reader);
-    const struct slice topic = row_sized(reader), props = row_sized(reader),
-                       payload = row_sized(reader);
-    const int err = will_fill(will, topic, payload, props);
-    if (err == 0)
-        *ret_will = will;
-    else
-        (void)will_free(will);
-    return err;
-}
-
 static int recover_session(void *data, struct slice key, struct slice value)
 {
     struct broker *broker = ((struct recovery *)data)->broker;
@@ -120,7 +100,7 @@ static int recover_session(void *data, struct slice key, struct slice value)
     session->trimmed = row_u64(&reader);
     int err = core_copy(row_sized(&reader), &session->username);
     if (err == 0)
-        err = recover_will(&reader, &session->will);
+        err = row_get_will(&reader, &session->will);
     session->durable = session->has_row = session->row_written = true;
     session->direct.durable = true;
     return reader.bad ? ERR_CORRUPT : err;
@@ -299,6 +279,20 @@ static struct cursor *cursor_of_session(struct session *session, uint32_t queue_
     return NULL;
 }
 
+static struct group *group_by_number(const struct broker *broker, uint64_t number,
+                                     uint32_t queue_id)
+{
+    struct filter *filter = filter_by_queue(broker, queue_id);
+    if (!filter)
+        return NULL;
+    list_each (it, &filter->groups) {
+        struct group *group = CONTAINER_OF(it, struct group, filter_node);
+        if (group->number == number)
+            return group;
+    }
+    return NULL;
+}
+
 static bool cursor_find(struct recovery *recovery, uint64_t owner, uint32_t queue_id,
                         struct cursor_owner *ret)
 {
@@ -307,18 +301,10 @@ static bool cursor_find(struct recovery *recovery, uint64_t owner, uint32_t queu
         ret->cursor = cursor_of_session(ret->session, queue_id);
         return ret->cursor != NULL;
     }
-    struct filter *filter = filter_by_queue(recovery->broker, queue_id);
-    if (!filter)
-        return false;
-    list_each (it, &filter->groups) {
-        struct group *group = CONTAINER_OF(it, struct group, filter_node);
-        if (group->number == owner) {
-            ret->group = group;
-            ret->cursor = &group->cursor;
-            return true;
-        }
-    }
-    return false;
+    ret->group = group_by_number(recovery->broker, owner, queue_id);
+    if (ret->group)
+        ret->cursor = &ret->group->cursor;
+    return ret->group != NULL;
 }
 
 static struct inflight *recover_open(const struct row_open *open, struct cursor *cursor)
@@ -380,7 +366,7 @@ static int recover_cursor(void *data, struct slice key, struct slice value)
     struct row_open open;
     while (row_open_next(&reader, &open)) {
         struct inflight *inflight = recover_open(&open, found.cursor);
-        if (open.state == INFLIGHT_ENDED) /* of a session that is gone */
+        if (open.state == INFLIGHT_ENDED) /* before the cursor came to it */
             found.cursor->ended_count++;
         else if (found.group)
             recover_group_open(found.group, inflight);
@@ -480,6 +466,21 @@ static bool recover_packet_id(struct session *session, const struct row_open *op
     return true;
 }
 
+/* The delivery is over, but its row tells what the cursor's does not yet: it goes when that has
+ * passed it, on disk too. */
+static void recover_over(struct broker *broker, struct inflight *inflight)
+{
+    struct cursor *cursor = inflight->cursor;
+    if (cursor->queue_id && inflight->seq >= cursor->next_seq) {
+        inflight->state = INFLIGHT_ENDED;
+        cursor->ended_count++;
+        return;
+    }
+    inflight_close(inflight);
+    cursor_touch(broker, cursor);
+    inflight_dispose(broker, inflight);
+}
+
 /* Puts one QoS 2 delivery back. The row of its cursor may be older or newer, but as long as its own
  * row is there it goes on where that says: once more than needed only with PUBREL. */
 static void recover_delivery(struct recovery *recovery, struct session *session,
@@ -491,7 +492,7 @@ static void recover_delivery(struct recovery *recovery, struct session *session,
     if (listed)
         recover_forget(listed);
     const bool finished = !recover_packet_id(session, open);
-    if (finished && (!cursor || open->seq < cursor->next_seq)) {
+    if (finished && !cursor) {
         recovery_sweep(recovery, key);
         return;
     }
@@ -501,19 +502,39 @@ static void recover_delivery(struct recovery *recovery, struct session *session,
     inflight->group = group;
     inflight->has_row = true;
     inflight->number = session->number;
-    if (finished) { /* the cursor comes to it again, and must skip it */
-        inflight->state = INFLIGHT_ENDED;
-        cursor->ended_count++;
-    } else {
+    if (finished)
+        recover_over(recovery->broker, inflight);
+    else
         inflight_adopt(session, inflight);
+}
+
+/* One whose session is gone: a group must not send it to another member. [MQTT5-4.8.2-5] One that
+ * another has all the same was never sent to the first, whose row was told to have failed. */
+static void recover_gone(struct recovery *recovery, uint64_t number, const struct row_open *open,
+                         struct slice key)
+{
+    struct group *group = group_by_number(recovery->broker, open->owner, open->queue_id);
+    struct inflight *listed = group ? outbound_listed(&group->cursor, open->seq) : NULL;
+    recover_used(recovery->broker, number, 0);
+    if (!group || (listed && listed->session)) {
+        recovery_sweep(recovery, key);
+        return;
     }
+    if (listed)
+        recover_forget(listed);
+    struct inflight *inflight = recover_open(open, &group->cursor);
+    inflight->group = group;
+    inflight->has_row = true;
+    inflight->number = number;
+    recover_over(recovery->broker, inflight);
 }
 
 static int recover_outbound(void *data, struct slice key, struct slice value)
 {
     struct recovery *recovery = data;
     struct row_reader reader = {.rest = key_rest(key)};
-    struct session *session = recover_owner(recovery, row_be64(&reader));
+    const uint64_t number = row_be64(&reader);
+    struct session *session = recover_owner(recovery, number);
     struct row_open open = {.owner = row_be64(&reader), .qos = 2};
     open.queue_id = row_be32(&reader);
     open.seq = row_be64(&reader);
@@ -531,7 +552,7 @@ static int recover_outbound(void *data, struct slice key, struct slice value)
     if (session)
         recover_delivery(recovery, session, &open, key);
     else
-        recovery_sweep(recovery, key);
+        recover_gone(recovery, number, &open, key);
     return 0;
 }
 

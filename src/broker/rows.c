@@ -1,5 +1,6 @@
 #include "broker/rows.h"
 
+#include "base/mem.h"
 #include "mqtt/topic.h"
 
 #include <string.h>
@@ -46,6 +47,26 @@ static void row_will(struct txn *txn, const struct will *will)
     txn_sized(txn, will->topic);
     txn_sized(txn, will->props);
     txn_sized(txn, will->payload);
+}
+
+int row_get_will(struct row_reader *reader, struct will **ret_will)
+{
+    *ret_will = NULL;
+    if (!row_u8(reader))
+        return 0;
+    struct will *will = mem_new(sizeof *will);
+    will->qos = row_u8(reader) & 3;
+    will->retain = row_u8(reader) != 0;
+    will->delay_s = row_u32(reader);
+    will->expiry_s = row_u32(reader);
+    const struct slice topic = row_sized(reader), props = row_sized(reader),
+                       payload = row_sized(reader);
+    const int err = will_fill(will, topic, payload, props);
+    if (err == 0)
+        *ret_will = will;
+    else
+        (void)will_free(will);
+    return err;
 }
 
 void row_put_session(struct txn *txn, const struct session *session)

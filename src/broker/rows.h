@@ -73,5 +73,9 @@ struct row_open {
 };
 
 MUST_CHECK int row_get_sub(struct slice key, struct slice value, struct row_sub *ret);
+/* Reads the will in a session's row. ret_will: owned; NULL when there is none. Returns 0 or
+ * ERR_NOMEM.
+ */
+MUST_CHECK int row_get_will(struct row_reader *reader, struct will **ret_will);
 /* Reads the next open entry of a cursor row after its next_seq; false at the end. */
 bool row_open_next(struct row_reader *reader, struct row_open *ret);

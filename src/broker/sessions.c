@@ -134,12 +134,19 @@ static void session_stop(struct session *session)
     retained_jobs_pause(session);
 }
 
-/* Its rows go with the session's, or stay for the next start. */
+/* A row that goes with those of its session, or stays for the next start with them. One of a group
+ * tells that the message is not to go to another member. */
+static bool row_is_own(const struct inflight *inflight)
+{
+    return inflight->has_row && !inflight->group;
+}
+
 static void session_end_inflight(struct session *session)
 {
     while (!list_empty(&session->inflight)) {
         struct inflight *inflight = LIST_FIRST(&session->inflight, struct inflight, node);
-        inflight->has_row = false;
+        if (row_is_own(inflight))
+            inflight->has_row = false;
         inflight_end(inflight);
     }
 }
@@ -205,7 +212,7 @@ static void discard_rows(struct session *session, struct will_job **will)
     }
     list_each (it, &session->inflight) {
         const struct inflight *inflight = CONTAINER_OF(it, struct inflight, node);
-        if (inflight->has_row)
+        if (row_is_own(inflight))
             row_delete_outbound(txn, inflight);
         discard_overflow(broker, will);
     }
@@ -225,7 +232,7 @@ static void discard(struct session *session, struct will_job *will)
     publish_forget(session);
     list_each (it, &session->shared) {
         struct group *group = CONTAINER_OF(it, struct sub, lag_node)->group;
-        group_take_all(group, session);
+        group_take_ended(group, session);
         group_wake(group);
     }
     if (session->has_row)
