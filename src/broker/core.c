@@ -239,6 +239,7 @@ static void broker_init_tables(struct broker *broker)
     list_init(&broker->spare_inflights);
     list_init(&broker->dropped_queues);
     list_init(&broker->retained_waiting);
+    hashmap_init(&broker->removals);
     list_init(&broker->removed);
     list_init(&broker->lost);
     wills_init(broker);

@@ -253,7 +253,8 @@ struct broker {
     struct list dropped_queues;  /* struct dropped_queue */
     struct list wills_due;       /* struct will_job: wills whose write has failed */
     struct timer wills_timer;    /* tries them again */
-    struct list removed;         /* struct removed: ended sessions whose row may still be there */
+    struct hashmap removals;     /* struct removed: ended sessions whose row may still be there */
+    struct list removed;         /* those of them that the store has failed to remove */
     struct list lost;            /* struct lost: sessions whose rows were */
 
     uint64_t next_number, number_limit; /* of sessions and groups */
@@ -416,9 +417,6 @@ void progress_soon(struct broker *broker);
 void progress_drop_queue(struct broker *broker, uint32_t queue_id);
 void progress_free_finished(struct broker *broker);
 void progress_free_dropped(struct list *dropped);
-/* Ended sessions whose rows were not removed: tries again. Returns false when that is not possible.
- */
-bool sessions_remove_again(struct broker *broker);
 void progress_flush(struct broker *broker);
 
 /* --- lost.c ------------------------------------------------------------------------------------
@@ -636,6 +634,8 @@ void session_start_expiry(struct session *session, uint64_t elapsed_ms);
 /* Ended sessions whose rows were not removed: tries again. Returns false when that is not possible.
  */
 bool sessions_remove_again(struct broker *broker);
+/* true when the removal of such a session, with this client ID, has not been written yet. */
+bool session_lingers(const struct broker *broker, struct slice client_id);
 void sessions_forget_removed(struct broker *broker);
 /* Closes the client's connection with a reason of ours. */
 void session_kick(struct session *session, uint8_t reason, const char *text);

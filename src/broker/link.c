@@ -296,6 +296,11 @@ static struct session *link_session(struct broker *broker, const struct packet_c
     *ret_present = session != NULL;
     if (session)
         return session;
+    /* The one before has ended, but a crash could bring it back with its will: CONNACK waits. */
+    if (!*ret_discarded && session_lingers(broker, packet->client_id)) {
+        row_delete_session(&broker->txn, packet->client_id);
+        *ret_discarded = true;
+    }
     uint64_t number = core_new_number(broker);
     if (number == 0 && granted_expiry(broker, packet) == 0 && !packet->has_will)
         number = core_passing_number(broker); /* it will have no rows */

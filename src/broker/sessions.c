@@ -260,12 +260,37 @@ void session_discard(struct session *session)
  */
 
 /* One whose removal is being written, or was not written. */
+    struct hashnode by_id;  /* broker->removals */
 struct removed {
     struct list node;       /* broker->removed, or alone while a write is under way */
     struct slice client_id; /* owned */
 };
 
-static struct removed *removed_free(struct removed *removed)
+static bool removed_has_id(const struct hashnode *node, const void *key)
+    return slice_equal(CONTAINER_OF(node, struct removed, by_id)->client_id,
+                       *(const struct slice *)key);
+}
+
+bool session_lingers(const struct broker *broker, struct slice client_id)
+{
+    return hashmap_find(&broker->removals, hash_bytes(client_id.bytes, client_id.size),
+                        removed_has_id, &client_id) != NULL;
+}
+
+static struct removed *removed_new(struct broker *broker, struct slice client_id)
+{
+    struct removed *removed = mem_new(sizeof *removed);
+    list_init(&removed->node);
+    if (core_copy(client_id, &removed->client_id) < 0)
+        removed->client_id = slice_of("", 0); /* then the removal is not tried again */
+    hashmap_insert(&broker->removals, &removed->by_id,
+                   hash_bytes(removed->client_id.bytes, removed->client_id.size));
+    return removed;
+}
+
+static struct removed *removed_free(struct broker *broker, struct removed *removed)
+{
+    hashmap_remove(&broker->removals, &removed->by_id);
 {
     list_remove(&removed->node);
     core_free(&removed->client_id);
@@ -277,7 +302,7 @@ static void removed_written(struct broker *broker, void *data, int err)
 {
     struct removed *removed = data;
     if (err == 0) {
-        (void)removed_free(removed);
+        (void)removed_free(broker, removed);
         return;
     }
     list_push_back(&broker->removed, &removed->node);
@@ -296,15 +321,12 @@ static int removed_write(struct broker *broker, struct removed *removed, uint8_t
 void session_remove(struct session *session, uint8_t level)
 {
     struct broker *broker = session->broker;
-    struct removed *removed = mem_new(sizeof *removed);
-    list_init(&removed->node);
-    if (core_copy(session->client_id, &removed->client_id) < 0)
-        removed->client_id = slice_of("", 0); /* then the removal is not tried again */
+    struct removed *removed = removed_new(broker, session->client_id);
     discard(session, will_is_due(session) ? will_job_new(session) : NULL);
     if (broker->txn.count > 0)
         (void)removed_write(broker, removed, level);
     else
-        (void)removed_free(removed);
+        (void)removed_free(broker, removed);
 }
 
 /* Its session row is enough: without it the others belong to nobody. */
@@ -318,7 +340,7 @@ bool sessions_remove_again(struct broker *broker)
         const struct session *session = session_find(broker, removed->client_id);
         list_remove(&removed->node);
         if (session && session->has_row) {
-            (void)removed_free(removed); /* a later one has the row */
+            (void)removed_free(broker, removed); /* a later one has the row */
             continue;
         }
         row_delete_session(&broker->txn, removed->client_id);
@@ -333,7 +355,8 @@ bool sessions_remove_again(struct broker *broker)
 void sessions_forget_removed(struct broker *broker)
 {
     list_each_safe (it, &broker->removed) {
-        (void)removed_free(CONTAINER_OF(it, struct removed, node));
+        (void)removed_free(broker, CONTAINER_OF(it, struct removed, node));
+    hashmap_done(&broker->removals);
     }
 }
 
