@@ -388,10 +388,10 @@ void group_event_qos0(struct group *group, const struct message *message);
 void group_take_back(struct inflight *inflight);
 /* All that the session has in flight at QoS 1 for the group. [MQTT5-4.8.2-6] */
 void group_take_all(struct group *group, struct session *session);
-void group_pump(struct group *group);
 /* Likewise when the session ends, and what is at QoS 2 and has no row because none could be
  * written: that was sent to nobody. */
 void group_take_ended(struct group *group, struct session *session);
+void group_pump(struct group *group);
 void group_mark_lagging(struct group *group);
 /* Lets a member that can take more go on with the group. */
 void group_wake(struct group *group);
@@ -434,6 +434,9 @@ void lost_forget(struct session *session); /* its rows go, or stay for the next 
  */
 struct inflight *inflight_new(struct session *session, struct cursor *cursor,
                               const struct store_entry *entry);
+/* QoS 2: who it went to must outlive a crash, for its session, or for the group it belongs to: what
+ * was sent to a member whose session is gone goes to no other. [MQTT5-4.8.2-5] */
+bool inflight_needs_row(const struct inflight *inflight);
 /* Ends it: acknowledged, or given up. Its QoS 2 row goes with the next progress record. */
 void inflight_end(struct inflight *inflight);
 /* Takes back one that could not be sent. */

@@ -206,6 +206,53 @@ static void a_refused_client_leaves_no_will_and_no_session(void **state)
     bed_close(bed);
 }
 
+/* Everything but the clock: nothing is tried again by itself. */
+static void run_without_clock(struct bed *bed)
+{
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(loop_turn(bed->loop, 0), 0);
+        (void)mem_store_step(bed->store, UINT32_MAX);
+    }
+}
+
+/* One that was taken back does not come any more once its client has been answered again, though
+ * the write that took it back fails. [MQTT3-3.1.2-10] [MQTT5-3.1.2-10] */
+static void a_will_taken_back_is_gone_when_its_client_returns(void **state)
+{
+    (void)state;
+    enum { AT_ONCE, WHEN_IT_HAS_FAILED, LASTING, WAYS };
+    for (int way = 0; way < WAYS; way++) {
+        const uint32_t expiry_s = way == LASTING ? 3600 : 0;
+        struct bed *bed = bed_open();
+        client_connect(bed, &b, "b", durable);
+        assert_int_equal(client_subscribe(bed, &b, "t", (struct wants){.qos = 1}), 1);
+        client_connect(bed, &a, "a",
+                       (struct how){.expiry_s = expiry_s, .will = "t", .will_qos = 1});
+        mem_store_fail_append(bed->store, 1, -5);
+        client_disconnect(&a);
+        if (way == LASTING)
+            bed_pass(bed, 3000); /* nobody returns: it is written again */
+        if (way == AT_ONCE) {    /* what it would wait for fails */
+            client_connect_begin(bed, &a, "a", transient);
+            run_without_clock(bed);
+            assert_int_equal(a.connack, REASON_SERVER_UNAVAILABLE);
+        } else if (way == WHEN_IT_HAS_FAILED) {
+            run_without_clock(bed);
+        }
+        if (way != LASTING) {
+            client_connect_begin(bed, &a, "a", transient);
+            assert_false(a.open);
+            run_without_clock(bed);
+            assert_true(a.open);
+        }
+        bed_crash(bed, way == LASTING);
+        client_connect(bed, &b, "b", durable);
+        bed_pass(bed, 20000);
+        client_expect_nothing(&b);
+        bed_close(bed);
+    }
+}
+
 /* --- sessions ------------------------------------------------------------------------------------
  */
 
@@ -367,6 +414,33 @@ static void a_retained_message_in_flight_outlives_the_end_of_its_walk(void **sta
     client_connect(bed, &b, "b", durable);
     client_expect_message(&b, "x", 1);
     bed_close(bed);
+}
+
+/* [MQTT3-4.3.1-1] [MQTT5-4.3.1-1] */
+static void retained_messages_come_once_though_the_end_of_their_walk_is_not_written(void **state)
+{
+    (void)state;
+    for (uint8_t qos = 0; qos < 3; qos++) {
+        struct bed *bed = bed_open();
+        client_connect(bed, &a, "a", transient);
+        client_publish(&a, "t", "x", (struct options){.qos = 1, .retain = true});
+        bed_run(bed);
+        client_connect(bed, &b, "b", durable);
+        client_subscribe_begin(bed, &b, "t", (struct wants){.qos = qos});
+        (void)mem_store_step(bed->store, UINT32_MAX);
+        mem_store_fail_append(bed->store, 1, -5); /* the row without the walk */
+        bed_pass(bed, 3000);
+        client_expect(&b, PACKET_SUBACK);
+        const struct event *event = client_expect_message(&b, "x", MIN(qos, 1));
+        if (qos > 0)
+            client_ack(bed, &b, PACKET_PUBACK, event->packet_id);
+        assert_int_equal(mem_store_failed(bed->store), 1);
+        bed_pass(bed, 3000);
+        bed_crash(bed, true);
+        client_connect(bed, &b, "b", durable);
+        client_expect_nothing(&b);
+        bed_close(bed);
+    }
 }
 
 /* The row of the first time is removed when that of the second is there already. */
@@ -689,17 +763,11 @@ static void what_an_ended_member_was_sent_goes_to_nobody_else(void **state)
     client_lose(&c);
     client_connect(bed, &a, "a", transient);
     client_publish(&a, "t", "x", (struct options){.qos = 2});
-    for (int i = 0; i < 20; i++) { /* without the clock: the group's progress is not written */
-        assert_int_equal(loop_turn(bed->loop, 0), 0);
-        (void)mem_store_step(bed->store, UINT32_MAX);
-    }
+    run_without_clock(bed); /* the group's progress is not written */
     client_expect_message(&b, "x", 2);
     bed_crash(bed, false);
     client_connect_begin(bed, &b, "b", (struct how){.clean = true});
-    for (int i = 0; i < 20; i++) {
-        assert_int_equal(loop_turn(bed->loop, 0), 0);
-        (void)mem_store_step(bed->store, UINT32_MAX);
-    }
+    run_without_clock(bed);
     assert_true(b.answered);
     bed_crash(bed, false);
     client_connect(bed, &c, "c", durable);
@@ -726,6 +794,7 @@ int main(void)
         cmocka_unit_test(a_qos1_will_tried_again_is_the_newest),
         cmocka_unit_test(a_will_to_a_new_topic_is_delivered_when_that_can_be_made),
         cmocka_unit_test(a_refused_client_leaves_no_will_and_no_session),
+        cmocka_unit_test(a_will_taken_back_is_gone_when_its_client_returns),
         cmocka_unit_test(a_second_kill_does_not_start_the_expiry_anew),
         cmocka_unit_test(a_resumed_session_does_not_expire_at_a_kill),
         cmocka_unit_test(a_removal_whose_write_fails_is_done_again),
@@ -733,6 +802,7 @@ int main(void)
         cmocka_unit_test(a_session_that_was_never_written_is_not_resumed_unwritten),
         cmocka_unit_test(retained_messages_come_once_whenever_the_server_is_killed),
         cmocka_unit_test(a_retained_message_in_flight_outlives_the_end_of_its_walk),
+        cmocka_unit_test(retained_messages_come_once_though_the_end_of_their_walk_is_not_written),
         cmocka_unit_test(a_retained_message_sent_a_second_time_keeps_its_row),
         cmocka_unit_test(a_walk_whose_end_was_not_written_is_not_made_again),
         cmocka_unit_test(a_walk_of_qos1_whose_end_was_not_written_is_not_made_again),

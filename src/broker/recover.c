@@ -514,7 +514,7 @@ static void recover_gone(struct recovery *recovery, uint64_t number, const struc
                          struct slice key)
 {
     struct group *group = group_by_number(recovery->broker, open->owner, open->queue_id);
-    struct inflight *listed = group ? outbound_listed(&group->cursor, open->seq) : NULL;
+    struct inflight *listed = group ? outbound_listed(&group->cursor, open) : NULL;
     recover_used(recovery->broker, number, 0);
     if (!group || (listed && listed->session)) {
         recovery_sweep(recovery, key);

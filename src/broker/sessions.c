@@ -180,8 +180,7 @@ void session_write(struct session *session, uint8_t level)
 {
     struct broker *broker = session->broker;
     row_put_session(&broker->txn, session);
-    const int err = core_write(broker, level, NULL, NULL);
-    if (err == 0)
+    if (lost_write(session, level, NULL, NULL) == 0)
         session->has_row = true;
 }
 
@@ -260,13 +259,14 @@ void session_discard(struct session *session)
  */
 
 /* One whose removal is being written, or was not written. */
-    struct hashnode by_id;  /* broker->removals */
 struct removed {
+    struct hashnode by_id;  /* broker->removals */
     struct list node;       /* broker->removed, or alone while a write is under way */
     struct slice client_id; /* owned */
 };
 
 static bool removed_has_id(const struct hashnode *node, const void *key)
+{
     return slice_equal(CONTAINER_OF(node, struct removed, by_id)->client_id,
                        *(const struct slice *)key);
 }
@@ -291,7 +291,6 @@ static struct removed *removed_new(struct broker *broker, struct slice client_id
 static struct removed *removed_free(struct broker *broker, struct removed *removed)
 {
     hashmap_remove(&broker->removals, &removed->by_id);
-{
     list_remove(&removed->node);
     core_free(&removed->client_id);
     mem_free(removed);
@@ -356,8 +355,8 @@ void sessions_forget_removed(struct broker *broker)
 {
     list_each_safe (it, &broker->removed) {
         (void)removed_free(broker, CONTAINER_OF(it, struct removed, node));
-    hashmap_done(&broker->removals);
     }
+    hashmap_done(&broker->removals);
 }
 
 void session_start_expiry(struct session *session, uint64_t elapsed_ms)

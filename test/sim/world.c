@@ -481,6 +481,7 @@ void world_restart(uint64_t down_ms)
 {
     bool idle = false;
     const uint32_t failed = mem_store_failed(world.bed->store);
+    const bool late = mem_store_failing(world.bed->store); /* to be told while it ends */
     broker_drain(world.bed->broker, bed_idle, &idle);
     for (int i = 0; i < 100000 && !idle; i++)
         (void)world_turn(UINT32_MAX);
@@ -489,7 +490,7 @@ void world_restart(uint64_t down_ms)
     world.bed->now_ms += down_ms;
     bed_stop(world.bed);
     mem_store_crash(&world.bed->store, &world.bed->meta, true);
-    const bool orderly = world.failed == failed; /* or as good as killed */
+    const bool orderly = !late && world.failed == failed; /* or as good as killed */
     world.failed = mem_store_failed(world.bed->store);
     bed_start(world.bed);
     model.now_ms = world.bed->now_ms;

@@ -735,6 +735,11 @@ uint32_t mem_store_failed(const struct store *store)
     return mem_of(store)->failed;
 }
 
+bool mem_store_failing(const struct store *store)
+{
+    return mem_of(store)->failing < 0;
+}
+
 void mem_store_slow_reads(struct store *store, bool slow)
 {
     mem_of(store)->slow_reads = slow;

@@ -26,6 +26,8 @@ uint32_t mem_store_pending(const struct store *store);
 void mem_store_fail_append(struct store *store, uint32_t n, int err);
 /* Appends that failed so far, or will when they are completed, or were refused because of that. */
 uint32_t mem_store_failed(const struct store *store);
+/* true when there are some that have not been told yet. */
+bool mem_store_failing(const struct store *store);
 /* Makes every read complete later instead of at once (true), or at once where possible. */
 void mem_store_slow_reads(struct store *store, bool slow);
 /* Drops what is not acknowledged and everything pending, as kill -9 would, and gives the durable
