@@ -210,6 +210,14 @@ void model_connect(int index, const struct connect *how)
     client->connection++;
 }
 
+/* Its expiry changes, so the row may say the one from before. */
+static void row_says(struct model_client *client, uint32_t expiry_s)
+{
+    const bool doubtful = client->left_tick == UINT32_MAX; /* that was not written, perhaps */
+    client->row_expiry_s = doubtful ? MAX(client->row_expiry_s, expiry_s) : expiry_s;
+    client->row_least_s = doubtful ? MIN(client->row_least_s, expiry_s) : expiry_s;
+}
+
 /* The server has taken the session over and let it go again. */
 static void refused(struct model_client *client)
 {
@@ -250,7 +258,10 @@ void model_connack(int index, const struct packet *packet)
     if (client->begun_tick == UINT32_MAX)
         client->begun_tick = client->connect_tick; /* its row is written again */
     client->online = true;
-    client->row_expiry_s = packet->present ? client->expiry_s : client->how.expiry_s;
+    if (packet->present)
+        row_says(client, client->expiry_s);
+    else
+        client->row_expiry_s = client->row_least_s = client->how.expiry_s;
     client->expiry_s = client->how.expiry_s;
     client->row_end_ms = packet->present && said == UINT32_MAX ? client->end_lo_ms : 0;
     client->end_lo_ms = client->end_hi_ms = NEVER;
@@ -288,7 +299,7 @@ void model_disconnected(int index, bool with_will, bool has_expiry, uint32_t exp
     model.tick++;
     sim_trace("    c%d -> DISCONNECT%s", index, with_will ? " with will" : "");
     if (has_expiry) {
-        client->row_expiry_s = client->expiry_s;
+        row_says(client, client->expiry_s);
         client->expiry_s = expiry_s;
     }
     session_away(index, with_will);
@@ -462,8 +473,8 @@ static void forget_musts(int index, int filter, bool own_only)
         bool other = false;
         for (int k = 0; k < SHARED; k++) {
             const struct model_sub *sub = &client->subs[k];
-            other |= k != filter && sub_wants(client, k, message) && sub->now.qos > 0 &&
-                     sub->spans[sub->span_count - 1].begin < message->first_tick;
+            other |= k != filter && sub_wants(client, k, message) && sub->stored_tick > 0 &&
+                     sub->stored_tick < message->first_tick;
         }
         message->must[index] = other;
     }
@@ -505,6 +516,10 @@ void model_asked(int index, const struct ask *ask)
     else if (ask->no_local)
         forget_musts(index, ask->filter, true);
     span_open(sub);
+    if (ask->qos == 0)
+        sub->stored_tick = 0;
+    else if (!was_on || sub->stored_tick == 0)
+        sub->stored_tick = model.tick;
     sub->now = *ask;
     sub->qos_most = MAX(sub->qos_most, ask->qos);
     sub->rap_ever |= ask->as_published;
@@ -633,7 +648,8 @@ static void session_killed(int index, bool orderly, uint64_t away_ms)
 {
     struct model_client *client = &model.clients[index];
     const bool known = is_known(client->left_tick, orderly);
-    const uint64_t row_ms = model.now_ms + (uint64_t)client->row_expiry_s * 1000;
+    const uint64_t row_lo_ms = model.now_ms + (uint64_t)client->row_least_s * 1000;
+    const uint64_t row_hi_ms = model.now_ms + (uint64_t)client->row_expiry_s * 1000;
     const uint64_t now_ms = model.now_ms - away_ms + (uint64_t)client->expiry_s * 1000;
     /* The end of the one before, and a new one, may not be in the log. */
     const bool is_new = client->state != SESSION_NONE && client->expiry_s > 0 &&
@@ -646,6 +662,7 @@ static void session_killed(int index, bool orderly, uint64_t away_ms)
         client->kill_tick = client->start_tick = model.tick;
         client->expiry_s = MAX(client->expiry_s, client->row_expiry_s);
         client->expiry_s = client->row_expiry_s = MAX(client->ended_expiry_s, client->expiry_s);
+        client->row_least_s = 0;
         client->end_lo_ms = model.now_ms;
         client->end_hi_ms = model.now_ms + MAX(GRACE_MS, 1000ull * client->expiry_s);
         return;
@@ -656,15 +673,15 @@ static void session_killed(int index, bool orderly, uint64_t away_ms)
         client->state = SESSION_MAYBE;
     if (client->online) {
         leaves(client);
-        client->end_lo_ms = known ? now_ms : MIN(now_ms, row_ms);
-        client->end_hi_ms = known ? now_ms : MAX(now_ms, row_ms);
+        client->end_lo_ms = known ? now_ms : MIN(now_ms, row_lo_ms);
+        client->end_hi_ms = known ? now_ms : MAX(now_ms, row_hi_ms);
         if (!orderly) /* it began as an orderly end, and says when it was */
             client->end_hi_ms += away_ms;
         if (!orderly && client->row_end_ms > 0)
             client->end_lo_ms = MIN(client->end_lo_ms, client->row_end_ms);
     } else if (!known) {
-        client->end_lo_ms = MIN(client->end_lo_ms, MIN(now_ms, row_ms));
-        client->end_hi_ms = MAX(client->end_hi_ms, MAX(now_ms, row_ms));
+        client->end_lo_ms = MIN(client->end_lo_ms, MIN(now_ms, row_lo_ms));
+        client->end_hi_ms = MAX(client->end_hi_ms, MAX(now_ms, row_hi_ms));
         client->left_tick = model.tick;
     }
     client->start_tick = model.tick;

@@ -108,6 +108,7 @@ struct model_sub {
     bool sure; /* acknowledged, and nothing was asked since */
     struct ask now;
     uint8_t qos_most;                /* of all that was asked for */
+    uint32_t stored_tick;            /* since when it has been above QoS 0; 0: it is not */
     bool rap_ever;                   /* likewise */
     uint32_t walks;                  /* SUBSCRIBEs that may send retained messages */
     uint32_t walk_tick, walk_before; /* of the two youngest; 0: none */
@@ -149,7 +150,8 @@ struct model_client {
     bool wild;                       /* one that had ended may be back, with all it had */
     uint32_t ended_tick;             /* of the end of the last one; 0: that is in the log */
     uint32_t ended_expiry_s;         /* the longest its row may say */
-    uint32_t expiry_s, row_expiry_s; /* row: what the log surely says */
+    uint32_t expiry_s;
+    uint32_t row_expiry_s, row_least_s; /* what its row says may be between */
     uint32_t begun_tick;             /* of the session */
     uint32_t left_tick; /* of the end of the connection; what it says is in the log behind */
     uint64_t end_lo_ms, end_hi_ms; /* the session ends between; NEVER while connected */
