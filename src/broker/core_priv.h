@@ -139,6 +139,7 @@ struct inflight {
     uint8_t qos, state;
     uint8_t writes; /* of its row, under way */
     bool retain;
+    bool alone;       /* with the identifier of its own subscription, not of all that match */
     bool has_row;     /* see inflight_needs_row */
     bool unsent;      /* to be sent, again or for the first time */
     bool sent_before; /* with DUP */

@@ -218,6 +218,7 @@ enum deliver_result deliver_entry(struct sub *sub, struct cursor *cursor,
     inflight->retain = delivery.retain;
     inflight->sub_id = gather.id_count ? gather.ids[0] : 0;
     inflight->group = sub->group;
+    inflight->alone = sub->group != NULL;
     return deliver_new(inflight, &delivery);
 }
 
@@ -257,7 +258,7 @@ enum deliver_result deliver_retained(struct sub *sub, const struct store_entry *
         return DELIVER_BLOCKED;
     struct inflight *inflight = inflight_new(session, &session->direct, &direct);
     inflight->qos = delivery.qos;
-    inflight->retain = true;
+    inflight->retain = inflight->alone = true;
     inflight->sub_id = sub->id;
     cursor_touch(session->broker, &session->direct);
     return deliver_new(inflight, &delivery);
@@ -270,8 +271,7 @@ static void again_ids(struct inflight *inflight, const struct store_entry *entry
     if (inflight->sub_id == 0)
         return;
     struct gather gather = {.owner = NULL};
-    if (inflight->queue_id && inflight->owner == inflight->number &&
-        inflight->session->sub_count > 1)
+    if (!inflight->alone && inflight->session->sub_count > 1)
         gather_matching(inflight->session, entry, &gather);
     if (gather.id_count == 0)
         gather.ids[gather.id_count++] = inflight->sub_id;

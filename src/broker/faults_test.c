@@ -558,6 +558,38 @@ static void order_holds_when_an_overlapping_subscription_comes(void **state)
     bed_close(bed);
 }
 
+/* [MQTT5-3.3.4-3] [MQTT5-3.3.4-4] It was sent through a subscription that has stopped reading its
+ * queue since. */
+static void what_is_sent_again_has_all_its_identifiers(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_open();
+    client_connect(bed, &b, "b", durable);
+    client_subscribe(bed, &b, "t", (struct wants){.qos = 1, .id = 1});
+    client_subscribe(bed, &b, "t/#", (struct wants){.qos = 1, .id = 2});
+    client_connect(bed, &a, "a", transient);
+    client_publish(&a, "t", "x", (struct options){.qos = 1});
+    bed_run(bed);
+    assert_int_equal(client_expect_message(&b, "x", 1)->id_count, 2);
+    client_subscribe(bed, &b, "t", (struct wants){.qos = 0, .id = 1});
+    client_publish(&a, "r", "y", (struct options){.qos = 1, .packet_id = 2, .retain = true});
+    bed_run(bed);
+    client_subscribe(bed, &b, "r", (struct wants){.qos = 1, .handling = 2, .id = 3});
+    client_subscribe(bed, &b, "+", (struct wants){.qos = 1, .id = 4});
+    assert_int_equal(client_expect_message(&b, "y", 1)->id_count, 1); /* for the last of them */
+    for (int crash = 0; crash < 2; crash++) {
+        if (crash)
+            bed_crash(bed, true);
+        else
+            client_lose(&b);
+        client_connect(bed, &b, "b", durable);
+        assert_int_equal(client_expect_message(&b, "x", 1)->id_count, 2);
+        assert_int_equal(client_expect_message(&b, "y", 1)->id_count, 1);
+        client_expect_nothing(&b);
+    }
+    bed_close(bed);
+}
+
 /* [MQTT3-3.3.5-1] [MQTT5-3.3.4-2] */
 static void a_change_of_no_local_does_not_repeat_a_message(void **state)
 {
@@ -807,6 +839,7 @@ int main(void)
         cmocka_unit_test(a_walk_whose_end_was_not_written_is_not_made_again),
         cmocka_unit_test(a_walk_of_qos1_whose_end_was_not_written_is_not_made_again),
         cmocka_unit_test(order_holds_when_an_overlapping_subscription_comes),
+        cmocka_unit_test(what_is_sent_again_has_all_its_identifiers),
         cmocka_unit_test(a_change_of_no_local_does_not_repeat_a_message),
         cmocka_unit_test(qos0_to_a_client_comes_once_when_it_subscribes_too),
         cmocka_unit_test(what_expires_before_its_row_is_written_is_not_sent),

@@ -317,6 +317,7 @@ static struct inflight *recover_open(const struct row_open *open, struct cursor 
     inflight->qos = open->qos;
     inflight->state = open->state;
     inflight->retain = open->retain;
+    inflight->alone = open->alone;
     inflight->sent_before = open->state != INFLIGHT_STORING;
     list_init(&inflight->node);
     list_init(&inflight->cursor_node);
@@ -546,7 +547,7 @@ static int recover_outbound(void *data, struct slice key, struct slice value)
     open.sub_id = row_u32(&reader);
     open.packet_id = row_u16(&reader);
     open.state = row_u8(&reader);
-    open.retain = row_u8(&reader) != 0;
+    row_open_flags(&open, row_u8(&reader));
     if (key_bad || reader.bad || open.packet_id == 0)
         return ERR_CORRUPT;
     if (session)

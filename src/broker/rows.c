@@ -188,6 +188,17 @@ static void row_key_cursor(struct txn *txn, enum meta_kind kind, uint64_t owner,
     txn_be32(txn, queue_id);
 }
 
+static uint8_t open_flags(const struct inflight *inflight)
+{
+    return (uint8_t)((inflight->retain ? 1 : 0) | (inflight->alone ? 2 : 0));
+}
+
+void row_open_flags(struct row_open *open, uint8_t flags)
+{
+    open->retain = (flags & 1) != 0;
+    open->alone = (flags & 2) != 0;
+}
+
 void row_put_cursor(struct txn *txn, const struct cursor *cursor)
 {
     row_key_cursor(txn, META_PUT, cursor->owner, cursor->queue_id);
@@ -201,7 +212,7 @@ void row_put_cursor(struct txn *txn, const struct cursor *cursor)
         txn_u64(txn, open->position);
         txn_u32(txn, open->sub_id);
         txn_u16(txn, open->packet_id);
-        txn_u8(txn, (uint8_t)(open->qos | (open->retain ? 4 : 0)));
+        txn_u8(txn, (uint8_t)(open->qos | open_flags(open) << 2));
         txn_u8(txn, open->state);
     }
 }
@@ -216,7 +227,7 @@ bool row_open_next(struct row_reader *reader, struct row_open *ret)
     ret->packet_id = row_u16(reader);
     const uint8_t bits = row_u8(reader);
     ret->qos = bits & 3;
-    ret->retain = (bits & 4) != 0;
+    row_open_flags(ret, bits >> 2);
     ret->state = row_u8(reader);
     return !reader->bad;
 }
@@ -263,7 +274,7 @@ void row_put_outbound(struct txn *txn, const struct inflight *inflight)
     txn_u32(txn, inflight->sub_id);
     txn_u16(txn, inflight->packet_id);
     txn_u8(txn, inflight->state);
-    txn_u8(txn, inflight->retain);
+    txn_u8(txn, open_flags(inflight));
 }
 
 void row_delete_outbound(struct txn *txn, const struct inflight *inflight)

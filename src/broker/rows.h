@@ -69,7 +69,7 @@ struct row_open {
     uint32_t queue_id, sub_id;
     uint16_t packet_id;
     uint8_t qos, state;
-    bool retain;
+    bool retain, alone;
 };
 
 MUST_CHECK int row_get_sub(struct slice key, struct slice value, struct row_sub *ret);
@@ -77,5 +77,7 @@ MUST_CHECK int row_get_sub(struct slice key, struct slice value, struct row_sub 
  * ERR_NOMEM.
  */
 MUST_CHECK int row_get_will(struct row_reader *reader, struct will **ret_will);
+/* As written in the row of a QoS 2 delivery, and in a cursor's. */
+void row_open_flags(struct row_open *open, uint8_t flags);
 /* Reads the next open entry of a cursor row after its next_seq; false at the end. */
 bool row_open_next(struct row_reader *reader, struct row_open *ret);
