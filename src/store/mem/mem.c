@@ -2,7 +2,8 @@
  * It waits in `pending`; when completed it gets its numbers, its message goes into `log` and the
  * queues, and it is acknowledged. Until something durable follows, it lies in `written` too: those
  * records a crash takes back, and their operations are put into the rows only afterwards. So
- * meta_scan sees what would survive. A record without a message is freed then.
+ * meta_scan sees what would survive. A record without a message is freed then. The drop of a queue
+ * is such a record, too.
  *
  * Positions are those of a log that is never written: after a crash they go on where the durable
  * part ends, as on disk.
@@ -45,7 +46,8 @@ struct record {
     struct buf *buf; /* queue ids, then the message's bytes */
     const uint32_t *queue_ids;
     uint64_t position, size;
-    int err; /* what it is to fail with */
+    uint32_t dropped_id; /* it is the drop of this queue, or 0 */
+    int err;             /* what it is to fail with */
     uint16_t queue_count, op_count;
     uint8_t level;
     bool has_message;
@@ -374,6 +376,8 @@ static void make_durable(struct mem *mem)
         struct record *record = LIST_FIRST(&mem->written, struct record, written);
         list_remove(&record->written);
         apply_ops(mem, record);
+        if (record->dropped_id)
+            mem_index_drop(&mem->index, record->dropped_id);
         mem->durable_end = record->position + record->size;
         if (!record->has_message)
             record_free(record);
@@ -551,7 +555,19 @@ static void on_queue_bounds(struct store *store, uint32_t queue_id, uint64_t *re
 
 static void on_queue_drop(struct store *store, uint32_t queue_id)
 {
-    mem_index_drop(&mem_of(store)->index, queue_id);
+    struct mem *mem = mem_of(store);
+    mem_index_hide(&mem->index, queue_id);
+    if (!mem->writable || mem->closing)
+        return; /* it comes back with the next start, unused */
+    struct record *record = mem_new(sizeof *record);
+    *record = (struct record){.level = STORE_LAZY,
+                              .position = mem->head,
+                              .size = RECORD_OVERHEAD,
+                              .dropped_id = queue_id};
+    list_init(&record->written);
+    mem->head += record->size;
+    mem->pending_bytes += record->size;
+    add_pending(mem, &record->request);
 }
 
 static bool on_pressure(struct store *store)
@@ -695,6 +711,7 @@ void mem_store_crash(struct store **store, struct meta **meta, bool sync_lazy)
     mem_index_done(&fresh->index);
     fresh->index = old->index;
     mem_index_init(&old->index);
+    mem_index_unhide(&fresh->index);
     (void)mem_rows_free(fresh->rows);
     fresh->rows = TAKE(old->rows);
     fresh->log = old->log;

@@ -44,15 +44,21 @@ void mem_index_done(struct mem_index *index)
     hashmap_done(&index->queues);
 }
 
-struct mem_queue *mem_index_find(const struct mem_index *index, uint32_t id)
+static struct mem_queue *find(const struct mem_index *index, uint32_t id)
 {
     struct hashnode *node = hashmap_find(&index->queues, hash_u64(id), has_id, &id);
     return node ? CONTAINER_OF(node, struct mem_queue, node) : NULL;
 }
 
+struct mem_queue *mem_index_find(const struct mem_index *index, uint32_t id)
+{
+    struct mem_queue *queue = find(index, id);
+    return queue && !queue->hidden ? queue : NULL;
+}
+
 static struct mem_queue *ensure(struct mem_index *index, uint32_t id)
 {
-    struct mem_queue *queue = mem_index_find(index, id);
+    struct mem_queue *queue = find(index, id);
     if (!queue) {
         queue = mem_new(sizeof *queue);
         queue->id = id;
@@ -72,7 +78,7 @@ uint64_t mem_index_push(struct mem_index *index, uint32_t id, void *record)
 
 void mem_index_pop_front(struct mem_index *index, uint32_t id, const void *record)
 {
-    struct mem_queue *queue = mem_index_find(index, id);
+    struct mem_queue *queue = find(index, id);
     ASSERT(queue != NULL);
     if (queue->dropped)
         return;
@@ -84,7 +90,7 @@ void mem_index_pop_front(struct mem_index *index, uint32_t id, const void *recor
 
 void mem_index_pop_back(struct mem_index *index, uint32_t id, const void *record)
 {
-    struct mem_queue *queue = mem_index_find(index, id);
+    struct mem_queue *queue = find(index, id);
     ASSERT(queue != NULL);
     if (queue->dropped)
         return;
@@ -96,10 +102,24 @@ void mem_index_pop_back(struct mem_index *index, uint32_t id, const void *record
 void mem_index_drop(struct mem_index *index, uint32_t id)
 {
     struct mem_queue *queue = ensure(index, id);
+    queue->hidden = false;
     queue->dropped = true;
     queue->first_seq = 0;
     mem_free(queue->records.items);
     queue->records = (struct mem_deque){0};
+}
+
+void mem_index_hide(struct mem_index *index, uint32_t id)
+{
+    ensure(index, id)->hidden = true;
+}
+
+void mem_index_unhide(struct mem_index *index)
+{
+    uint64_t pos = 0;
+    struct hashnode *node = NULL;
+    while ((node = hashmap_next(&index->queues, &pos, node)))
+        CONTAINER_OF(node, struct mem_queue, node)->hidden = false;
 }
 
 uint64_t mem_queue_next_seq(const struct mem_queue *queue)
