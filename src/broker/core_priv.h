@@ -440,6 +440,9 @@ struct inflight *inflight_new(struct session *session, struct cursor *cursor,
 bool inflight_needs_row(const struct inflight *inflight);
 /* Ends it: acknowledged, or given up. Its QoS 2 row goes with the next progress record. */
 void inflight_end(struct inflight *inflight);
+/* The same for one that is in no session. One recovered ahead of its cursor is remembered until the
+ * cursor has passed it. */
+void inflight_over(struct broker *broker, struct inflight *inflight);
 /* Takes back one that could not be sent. */
 void inflight_undo(struct inflight *inflight);
 /* Frees one that is in no list, once no write is under way; its row, if it has one, goes with the

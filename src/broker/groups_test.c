@@ -218,6 +218,34 @@ static void qos2_being_released_goes_to_nobody_else(void **state)
     bed_close(bed);
 }
 
+/* Its packet ID is free, though the group's progress has not come to it again after the crash. */
+static void qos2_ended_ahead_of_the_group_is_over_at_an_orderly_stop(void **state)
+{
+    (void)state;
+    static const struct how narrow = {.expiry_s = 3600, .receive_max = 1};
+    struct bed *bed = bed_open();
+    client_connect(bed, &b, "b", narrow);
+    client_subscribe(bed, &b, "$share/g/t/#", (struct wants){.qos = 2});
+    client_connect(bed, &a, "a", transient);
+    client_publish(&a, "t/x", "0", (struct options){.qos = 2});
+    run_without_clock(bed);
+    const uint16_t pid = client_expect_message(&b, "0", 2)->packet_id;
+    bed_crash(bed, false);
+    client_connect(bed, &b, "b", narrow);
+    client_expect_message(&b, "0", 2);
+    client_ack(bed, &b, PACKET_PUBREC, pid);
+    client_expect(&b, PACKET_PUBREL);
+    link_ack(&b.link, PACKET_PUBCOMP, pid, 0);
+    bed_restart(bed);
+    client_connect(bed, &b, "b", narrow);
+    client_expect_nothing(&b);
+    client_connect(bed, &a, "a", transient);
+    client_publish(&a, "t/x", "1", (struct options){.qos = 2});
+    bed_run(bed);
+    client_expect_message(&b, "1", 2);
+    bed_close(bed);
+}
+
 /* Messages to a group whose members are all away wait, over a crash too. */
 static void groups_are_durable(void **state)
 {
@@ -347,6 +375,7 @@ int main(void)
         cmocka_unit_test(qos2_sent_to_a_passing_member_goes_to_nobody_else),
         cmocka_unit_test(qos2_that_was_never_sent_goes_to_another_member),
         cmocka_unit_test(qos2_being_released_goes_to_nobody_else),
+        cmocka_unit_test(qos2_ended_ahead_of_the_group_is_over_at_an_orderly_stop),
         cmocka_unit_test(groups_are_durable),
         cmocka_unit_test(an_expired_member_leaves_its_messages),
         cmocka_unit_test(member_and_subscriber_at_once),

@@ -4,8 +4,8 @@
  * PUBLISH leaves, and its new state before the PUBREL leaves. The packet ID stays with the entry
  * until its last acknowledgement. [MQTT3-2.3.1-3] [MQTT5-4.3.3-3] [MQTT5-4.3.3-5] [MQTT5-4.3.3-6]
  *
- * One of a durable group has a row whoever it is sent to, until the group's cursor has passed it on
- * disk: the row outlives its session.
+ * One of a durable group has a row whoever it is sent to, until the row of the group's cursor knows
+ * of it: it outlives its session.
  */
 #include "broker/core_priv.h"
 
@@ -162,15 +162,29 @@ void inflight_end(struct inflight *inflight)
     inflight_leave_session(inflight);
     if (cursor)
         cursor_touch(broker, cursor);
-    if (cursor && cursor->queue_id && inflight->seq >= cursor->next_seq) {
-        /* Recovered ahead of its cursor: remembered, with its row, until the cursor has passed it.
-         */
-        inflight->state = INFLIGHT_ENDED;
-        cursor->ended_count++;
+    inflight_over(broker, inflight);
+}
+
+/* Its row goes behind that of its cursor. */
+static void inflight_finished(struct broker *broker, struct inflight *inflight)
+{
+    list_remove(&inflight->node);
+    list_push_back(&broker->finished, &inflight->node);
+    progress_soon(broker);
+}
+
+void inflight_over(struct broker *broker, struct inflight *inflight)
+{
+    struct cursor *cursor = inflight->cursor;
+    if (!cursor || !cursor->queue_id || inflight->seq < cursor->next_seq) {
+        inflight_close(inflight);
+        inflight_dispose(broker, inflight);
         return;
     }
-    inflight_close(inflight);
-    inflight_dispose(broker, inflight);
+    inflight->state = INFLIGHT_ENDED;
+    cursor->ended_count++;
+    if (inflight->has_row && inflight->writes == 0)
+        inflight_finished(broker, inflight);
 }
 
 void inflight_undo(struct inflight *inflight)
@@ -187,8 +201,7 @@ void inflight_dispose(struct broker *broker, struct inflight *inflight)
     if (inflight->writes > 0) {
         inflight->dead = true;
     } else if (inflight->has_row) {
-        list_push_back(&broker->finished, &inflight->node);
-        progress_soon(broker);
+        inflight_finished(broker, inflight);
     } else {
         inflight_free(broker, inflight);
     }
@@ -213,8 +226,11 @@ static void inflight_written(struct broker *broker, void *data, int err)
         inflight_dispose(broker, inflight);
         return;
     }
-    if (inflight->state == INFLIGHT_ENDED)
+    if (inflight->state == INFLIGHT_ENDED) {
+        if (inflight->has_row && inflight->writes == 0)
+            inflight_finished(broker, inflight);
         return;
+    }
     struct session *session = inflight->session;
     if (err < 0) {
         /* Without its row it must not go out: begin again with the next connection. */

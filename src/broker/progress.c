@@ -76,13 +76,16 @@ bool cursor_is_open(const struct cursor *cursor, uint64_t seq)
     return false;
 }
 
-/* Frees a list of struct inflight. */
+/* Frees a list of struct inflight, whose rows are gone. One that its cursor has still to come to
+ * stays there. */
 static void free_finished(struct broker *broker, struct list *finished)
 {
     while (!list_empty(finished)) {
         struct inflight *inflight = LIST_FIRST(finished, struct inflight, node);
         list_remove(&inflight->node);
-        inflight_free(broker, inflight);
+        inflight->has_row = false;
+        if (!inflight->cursor)
+            inflight_free(broker, inflight);
     }
 }
 

@@ -467,19 +467,11 @@ static bool recover_packet_id(struct session *session, const struct row_open *op
     return true;
 }
 
-/* The delivery is over, but its row tells what the cursor's does not yet: it goes when that has
- * passed it, on disk too. */
+/* The delivery is over, but its row tells what the cursor's does not yet. */
 static void recover_over(struct broker *broker, struct inflight *inflight)
 {
-    struct cursor *cursor = inflight->cursor;
-    if (cursor->queue_id && inflight->seq >= cursor->next_seq) {
-        inflight->state = INFLIGHT_ENDED;
-        cursor->ended_count++;
-        return;
-    }
-    inflight_close(inflight);
-    cursor_touch(broker, cursor);
-    inflight_dispose(broker, inflight);
+    cursor_touch(broker, inflight->cursor);
+    inflight_over(broker, inflight);
 }
 
 /* Puts one QoS 2 delivery back. The row of its cursor may be older or newer, but as long as its own

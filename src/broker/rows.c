@@ -206,8 +206,6 @@ void row_put_cursor(struct txn *txn, const struct cursor *cursor)
     txn_u64(txn, cursor->next_seq);
     list_each (it, &cursor->open) {
         const struct inflight *open = CONTAINER_OF(it, struct inflight, cursor_node);
-        if (open->state == INFLIGHT_ENDED && open->has_row)
-            continue; /* that stays until the cursor has passed it */
         txn_u64(txn, open->seq);
         txn_u64(txn, open->position);
         txn_u32(txn, open->sub_id);
