@@ -557,7 +557,7 @@ static void on_queue_drop(struct store *store, uint32_t queue_id)
 {
     struct mem *mem = mem_of(store);
     mem_index_hide(&mem->index, queue_id);
-    if (!mem->writable || mem->closing)
+    if (!mem->writable || mem->closing || mem->telling)
         return; /* it comes back with the next start, unused */
     struct record *record = mem_new(sizeof *record);
     *record = (struct record){.level = STORE_LAZY,
