@@ -350,6 +350,50 @@ static void a_session_that_was_never_written_is_not_resumed_unwritten(void **sta
     bed_close(bed);
 }
 
+/* The row of a subscription that has ended must not name a queue that is dropped: who subscribes
+ * to its filter after a restart would get nothing. */
+static void an_unsubscribe_whose_write_fails_is_done_again(void **state)
+{
+    (void)state;
+    for (int drained = 0; drained < 2; drained++) {
+        struct bed *bed = bed_open();
+        client_connect(bed, &a, "a", durable);
+        client_subscribe(bed, &a, "t/#", (struct wants){.qos = 1});
+        if (drained) { /* then its row goes later */
+            client_subscribe(bed, &a, "t/x", (struct wants){.qos = 1});
+            a.full = true;
+            client_publish(&a, "t/x", "old", (struct options){.qos = 1});
+            bed_run(bed);
+            client_expect(&a, PACKET_PUBACK);
+            assert_int_equal(client_unsubscribe(bed, &a, "t/#"), 0);
+        }
+        mem_store_fail_append(bed->store, 1, -5);
+        if (drained) {
+            a.full = false;
+            link_writable(&a.link);
+        } else {
+            client_unsubscribe_begin(bed, &a, "t/#");
+        }
+        bed_pass(bed, 3000);
+        assert_true(mem_store_failed(bed->store) > 0);
+        bed_crash(bed, true);
+        client_connect(bed, &b, "b", durable);
+        client_subscribe(bed, &b, "t/#", (struct wants){.qos = 1});
+        for (uint16_t pid = 1; pid <= 2; pid++) {
+            client_publish(&b, "t/y", "new", (struct options){.qos = 1, .packet_id = pid});
+            bed_run(bed);
+            client_expect(&b, PACKET_PUBACK);
+            client_expect_message(&b, "new", 1);
+        }
+        client_connect(bed, &a, "a", durable);
+        assert_true(a.present);
+        if (drained)
+            client_expect_message(&a, "old", 1);
+        client_expect_nothing(&a); /* it has unsubscribed */
+        bed_close(bed);
+    }
+}
+
 /* --- retained messages --------------------------------------------------------------------------
  */
 
@@ -830,6 +874,7 @@ int main(void)
         cmocka_unit_test(a_second_kill_does_not_start_the_expiry_anew),
         cmocka_unit_test(a_resumed_session_does_not_expire_at_a_kill),
         cmocka_unit_test(a_removal_whose_write_fails_is_done_again),
+        cmocka_unit_test(an_unsubscribe_whose_write_fails_is_done_again),
         cmocka_unit_test(a_clean_start_whose_write_fails_is_done_again),
         cmocka_unit_test(a_session_that_was_never_written_is_not_resumed_unwritten),
         cmocka_unit_test(retained_messages_come_once_whenever_the_server_is_killed),

@@ -177,6 +177,39 @@ static void a_crash_loses_what_it_may(void **state)
     }
 }
 
+/* The drop of a queue is in the log as well: a crash may bring the queue back, with all it had. */
+static void a_crash_may_bring_a_dropped_queue_back(void **state)
+{
+    for (int sync_lazy = 0; sync_lazy < 2; sync_lazy++) {
+        struct fixture *fixture = *state;
+        struct ack acks[3];
+        uint64_t first, next;
+        assert_int_equal(submit(fixture, &acks[0], "a", STORE_SYNC), 0);
+        assert_int_equal(submit(fixture, &acks[1], "b", STORE_SYNC), 0);
+        assert_int_equal(mem_store_step(fixture->store, 1), 1);
+        store_queue_drop(fixture->store, 5); /* b is under way */
+        store_queue_bounds(fixture->store, 5, &first, &next);
+        assert_int_equal(next, 0);
+        assert_int_equal(mem_store_step(fixture->store, 9), 2);
+        store_queue_bounds(fixture->store, 5, &first, &next);
+        assert_int_equal(next, 0);
+        mem_store_crash(&fixture->store, &fixture->meta, sync_lazy);
+        store_queue_bounds(fixture->store, 5, &first, &next);
+        assert_int_equal(first, 0);
+        assert_int_equal(next, sync_lazy ? 0 : 2);
+        if (!sync_lazy)
+            check(fixture, "ab");
+        assert_int_equal(submit(fixture, &acks[2], "c", STORE_SYNC), 0);
+        assert_int_equal(mem_store_step(fixture->store, 9), 1);
+        if (!sync_lazy)
+            check(fixture, "abc");
+        store_queue_bounds(fixture->store, 5, &first, &next);
+        assert_int_equal(next, sync_lazy ? 0 : 3);
+        (void)store_close(fixture->store);
+        assert_int_equal(mem_store_open(&fixture->store, &fixture->meta), 0);
+    }
+}
+
 struct told {
     uint32_t count;
     bool writable;
@@ -292,6 +325,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_nth_append_fails_with_those_behind_it, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_crash_loses_what_it_may, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_crash_may_bring_a_dropped_queue_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(appends_are_refused_while_not_writable, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_trim_frees_messages, set_up, tear_down),
         cmocka_unit_test_setup_teardown(failing_allocations_refuse_the_append, set_up, tear_down),
