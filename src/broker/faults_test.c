@@ -329,71 +329,6 @@ static void a_clean_start_whose_write_fails_is_done_again(void **state)
     bed_close(bed);
 }
 
-/* It would take all that it is acknowledged with it at a crash. */
-static void a_session_that_was_never_written_is_not_resumed_unwritten(void **state)
-{
-    (void)state;
-    struct bed *bed = bed_open();
-    client_connect(bed, &b, "b", durable); /* numbers are reserved now */
-    bed_run(bed);
-    mem_store_fail_append(bed->store, 1, -5);
-    client_connect(bed, &a, "a", durable);
-    assert_int_equal(a.closed, REASON_QUOTA_EXCEEDED);
-    mem_store_fail_append(bed->store, 1, -5);
-    client_connect_begin(bed, &a, "a", durable);
-    bed_run(bed);
-    assert_int_equal(a.connack, REASON_SERVER_UNAVAILABLE);
-    client_connect(bed, &a, "a", durable);
-    bed_crash(bed, false);
-    client_connect(bed, &a, "a", durable);
-    assert_true(a.present); /* [MQTT5-3.2.2-3] */
-    bed_close(bed);
-}
-
-/* The row of a subscription that has ended must not name a queue that is dropped: who subscribes
- * to its filter after a restart would get nothing. */
-static void an_unsubscribe_whose_write_fails_is_done_again(void **state)
-{
-    (void)state;
-    for (int drained = 0; drained < 2; drained++) {
-        struct bed *bed = bed_open();
-        client_connect(bed, &a, "a", durable);
-        client_subscribe(bed, &a, "t/#", (struct wants){.qos = 1});
-        if (drained) { /* then its row goes later */
-            client_subscribe(bed, &a, "t/x", (struct wants){.qos = 1});
-            a.full = true;
-            client_publish(&a, "t/x", "old", (struct options){.qos = 1});
-            bed_run(bed);
-            client_expect(&a, PACKET_PUBACK);
-            assert_int_equal(client_unsubscribe(bed, &a, "t/#"), 0);
-        }
-        mem_store_fail_append(bed->store, 1, -5);
-        if (drained) {
-            a.full = false;
-            link_writable(&a.link);
-        } else {
-            client_unsubscribe_begin(bed, &a, "t/#");
-        }
-        bed_pass(bed, 3000);
-        assert_true(mem_store_failed(bed->store) > 0);
-        bed_crash(bed, true);
-        client_connect(bed, &b, "b", durable);
-        client_subscribe(bed, &b, "t/#", (struct wants){.qos = 1});
-        for (uint16_t pid = 1; pid <= 2; pid++) {
-            client_publish(&b, "t/y", "new", (struct options){.qos = 1, .packet_id = pid});
-            bed_run(bed);
-            client_expect(&b, PACKET_PUBACK);
-            client_expect_message(&b, "new", 1);
-        }
-        client_connect(bed, &a, "a", durable);
-        assert_true(a.present);
-        if (drained)
-            client_expect_message(&a, "old", 1);
-        client_expect_nothing(&a); /* it has unsubscribed */
-        bed_close(bed);
-    }
-}
-
 /* --- retained messages --------------------------------------------------------------------------
  */
 
@@ -460,33 +395,6 @@ static void a_retained_message_in_flight_outlives_the_end_of_its_walk(void **sta
     bed_close(bed);
 }
 
-/* [MQTT3-4.3.1-1] [MQTT5-4.3.1-1] */
-static void retained_messages_come_once_though_the_end_of_their_walk_is_not_written(void **state)
-{
-    (void)state;
-    for (uint8_t qos = 0; qos < 3; qos++) {
-        struct bed *bed = bed_open();
-        client_connect(bed, &a, "a", transient);
-        client_publish(&a, "t", "x", (struct options){.qos = 1, .retain = true});
-        bed_run(bed);
-        client_connect(bed, &b, "b", durable);
-        client_subscribe_begin(bed, &b, "t", (struct wants){.qos = qos});
-        (void)mem_store_step(bed->store, UINT32_MAX);
-        mem_store_fail_append(bed->store, 1, -5); /* the row without the walk */
-        bed_pass(bed, 3000);
-        client_expect(&b, PACKET_SUBACK);
-        const struct event *event = client_expect_message(&b, "x", MIN(qos, 1));
-        if (qos > 0)
-            client_ack(bed, &b, PACKET_PUBACK, event->packet_id);
-        assert_int_equal(mem_store_failed(bed->store), 1);
-        bed_pass(bed, 3000);
-        bed_crash(bed, true);
-        client_connect(bed, &b, "b", durable);
-        client_expect_nothing(&b);
-        bed_close(bed);
-    }
-}
-
 /* The row of the first time is removed when that of the second is there already. */
 static void a_retained_message_sent_a_second_time_keeps_its_row(void **state)
 {
@@ -514,57 +422,6 @@ static void a_retained_message_sent_a_second_time_keeps_its_row(void **state)
     const struct event *event = client_expect_message(&b, "x", 2);
     assert_int_equal(event->packet_id, second);
     assert_true(event->dup);
-    bed_close(bed);
-}
-
-/* [MQTT5-4.3.3-10] */
-static void a_walk_whose_end_was_not_written_is_not_made_again(void **state)
-{
-    (void)state;
-    enum { RESTART, KILL_WITH_PROGRESS, KILL, TIMES };
-    for (int how = 0; how < TIMES; how++) {
-        struct bed *bed = bed_open();
-        client_connect(bed, &a, "a", durable);
-        client_publish(&a, "t", "x", (struct options){.qos = 2, .retain = true});
-        bed_run(bed);
-        client_connect(bed, &b, "b", durable);
-        /* The row of the delivery, and with it the end of the walk. */
-        mem_store_fail_append(bed->store, 2, -5);
-        assert_int_equal(client_subscribe(bed, &b, "t", (struct wants){.qos = 2}), 2);
-        assert_int_equal(b.closed, REASON_QUOTA_EXCEEDED);
-        client_expect_nothing(&b);
-        if (how == RESTART)
-            bed_restart(bed);
-        client_connect(bed, &b, "b", durable);
-        const uint16_t pid = client_expect_message(&b, "x", 2)->packet_id;
-        if (how != RESTART)
-            bed_crash(bed, how == KILL_WITH_PROGRESS);
-        if (how != RESTART) {
-            client_connect(bed, &b, "b", durable);
-            assert_int_equal(client_expect_message(&b, "x", 2)->packet_id, pid);
-        }
-        client_ack(bed, &b, PACKET_PUBREC, pid);
-        client_expect(&b, PACKET_PUBREL);
-        client_ack(bed, &b, PACKET_PUBCOMP, pid);
-        client_expect_nothing(&b);
-        bed_close(bed);
-    }
-}
-
-static void a_walk_of_qos1_whose_end_was_not_written_is_not_made_again(void **state)
-{
-    (void)state;
-    struct bed *bed = bed_open();
-    client_connect(bed, &a, "a", durable);
-    client_publish(&a, "t", "x", (struct options){.qos = 1, .retain = true});
-    bed_run(bed);
-    client_connect(bed, &b, "b", durable);
-    mem_store_fail_append(bed->store, 2, -5); /* the end of the walk */
-    assert_int_equal(client_subscribe(bed, &b, "t", (struct wants){.qos = 1}), 1);
-    client_ack(bed, &b, PACKET_PUBACK, client_expect_message(&b, "x", 1)->packet_id);
-    bed_restart(bed);
-    client_connect(bed, &b, "b", durable);
-    client_expect_nothing(&b);
     bed_close(bed);
 }
 
@@ -874,15 +731,10 @@ int main(void)
         cmocka_unit_test(a_second_kill_does_not_start_the_expiry_anew),
         cmocka_unit_test(a_resumed_session_does_not_expire_at_a_kill),
         cmocka_unit_test(a_removal_whose_write_fails_is_done_again),
-        cmocka_unit_test(an_unsubscribe_whose_write_fails_is_done_again),
         cmocka_unit_test(a_clean_start_whose_write_fails_is_done_again),
-        cmocka_unit_test(a_session_that_was_never_written_is_not_resumed_unwritten),
         cmocka_unit_test(retained_messages_come_once_whenever_the_server_is_killed),
         cmocka_unit_test(a_retained_message_in_flight_outlives_the_end_of_its_walk),
-        cmocka_unit_test(retained_messages_come_once_though_the_end_of_their_walk_is_not_written),
         cmocka_unit_test(a_retained_message_sent_a_second_time_keeps_its_row),
-        cmocka_unit_test(a_walk_whose_end_was_not_written_is_not_made_again),
-        cmocka_unit_test(a_walk_of_qos1_whose_end_was_not_written_is_not_made_again),
         cmocka_unit_test(order_holds_when_an_overlapping_subscription_comes),
         cmocka_unit_test(what_is_sent_again_has_all_its_identifiers),
         cmocka_unit_test(a_change_of_no_local_does_not_repeat_a_message),

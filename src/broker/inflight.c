@@ -236,7 +236,6 @@ static void inflight_written(struct broker *broker, void *data, int err)
         /* Without its row it must not go out: begin again with the next connection. */
         if (inflight->state == INFLIGHT_RELEASING)
             inflight->state = INFLIGHT_SENT;
-        lost_mark(broker, session); /* what went with it, or behind it */
         session_kick(session, REASON_QUOTA_EXCEEDED, "storage takes no writes");
         return;
     }

@@ -79,6 +79,14 @@ static void forget_group(int filter)
         model.messages[i].must_group[filter - SHARED] = false;
 }
 
+static void forget_groups(const struct model_client *client)
+{
+    for (int i = SHARED; i < FILTERS; i++) {
+        if (client->subs[i].span_count > 0)
+            forget_group(i);
+    }
+}
+
 static void will_fire(int index, bool surely);
 
 static void session_end(int index)
@@ -94,10 +102,7 @@ static void session_end(int index)
         client->ended_tick = ++model.tick;
         client->ended_expiry_s = MAX(client->expiry_s, client->row_expiry_s);
     }
-    for (int i = SHARED; i < FILTERS; i++) {
-        if (client->subs[i].span_count > 0)
-            forget_group(i);
-    }
+    forget_groups(client);
     memset(client->subs, 0, sizeof client->subs);
     memset(client->outs, 0, sizeof client->outs);
     memset(client->slots, 0, sizeof client->slots);
@@ -181,10 +186,12 @@ void model_clock(uint64_t now_ms)
             will_fire(i, true);
         if (client->online || client->opening || client->state == SESSION_NONE)
             continue;
-        if (now_ms >= client->end_hi_ms)
+        if (now_ms >= client->end_hi_ms) {
             session_end(i);
-        else if (now_ms >= client->end_lo_ms)
+        } else if (now_ms >= client->end_lo_ms) {
+            forget_groups(client);
             client->state = SESSION_MAYBE;
+        }
     }
 }
 
