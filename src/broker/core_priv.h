@@ -49,11 +49,11 @@ struct cursor {
     uint32_t queue_id;
     bool durable; /* has a row */
     bool dirty;   /* in broker->dirty_cursors */
-    struct list dirty_node;
     uint64_t next_seq;
     struct list open; /* struct inflight.cursor_node, and redeliver entries of groups */
     uint32_t open_count;
     uint32_t ended_count; /* of them, INFLIGHT_ENDED */
+    struct list dirty_node;
 };
 
 /* A topic filter with at least one subscription. */
@@ -74,25 +74,27 @@ enum sub_flags {
     SUB_RETAIN_PENDING = 4, /* retained messages still to be sent */
 };
 
+/* What each delivery looks at comes first, in as few cache lines as it takes. */
 struct sub {
-    struct hashnode by_key; /* broker->subs: (session, filter, group) */
-    struct list session_node, live_node;
-    struct list lag_node; /* session->lagging; when shared: session->shared */
+    struct list live_node;
     struct session *session;
-    struct filter *filter;
-    struct group *group;     /* shared subscription, else NULL */
-    struct list member_node; /* of group->members */
-    struct cursor cursor;    /* unused when shared or QoS 0 */
+    uint32_t id; /* Subscription Identifier, 0 = none */
+    uint8_t qos, flags;
+    bool lagging;
+    bool drained;        /* read up to end_position */
+    bool unwritten;      /* point-to-point: its row goes with each message until one is durable */
+    struct group *group; /* shared subscription, else NULL */
     uint64_t begin_position; /* messages before it were published before the subscription */
     uint64_t end_position;   /* unsubscribed, to be drained up to here; UINT64_MAX otherwise */
     uint64_t hole_begin, hole_end; /* between them it was unsubscribed; both 0: never */
-    uint64_t retained_from; /* with SUB_RETAIN_PENDING: messages from here on come from events */
-    uint32_t id;            /* Subscription Identifier, 0 = none */
-    uint8_t qos, flags;
-    bool lagging;
-    bool drained;          /* read up to end_position */
-    bool unwritten;        /* point-to-point: its row goes with each message until one is durable */
-    struct reader *reader; /* a read under way, or NULL */
+    struct cursor cursor;          /* unused when shared or QoS 0 */
+    struct filter *filter;
+    struct hashnode by_key; /* broker->subs: (session, filter, group) */
+    struct list session_node;
+    struct list lag_node;    /* session->lagging; when shared: session->shared */
+    struct list member_node; /* of group->members */
+    uint64_t retained_from;  /* with SUB_RETAIN_PENDING: messages from here on come from events */
+    struct reader *reader;   /* a read under way, or NULL */
 };
 
 /* A shared subscription: one cursor for all members. */
@@ -128,23 +130,23 @@ struct inflight {
     struct list cursor_node; /* cursor->open; detached when the cursor is gone */
     struct session *session;
     struct cursor *cursor; /* NULL: its subscription was removed */
-    struct group *group;   /* whose entry it is, or NULL */
-    uint64_t number;       /* of the session, for rows that outlive it */
-    uint64_t owner; /* of the cursor, which may be a group's: with queue_id and seq its name */
-    uint64_t seq;   /* in the queue; the position for retained messages */
-    uint64_t position;
-    uint32_t queue_id; /* 0: a retained message */
-    uint32_t sub_id;   /* of the subscription it was sent for; 0 none */
+    uint64_t seq;          /* in the queue; the position for retained messages */
     uint16_t packet_id;
     uint8_t qos, state;
     uint8_t writes; /* of its row, under way */
     bool retain;
-    bool alone;       /* with the identifier of its own subscription, not of all that match */
-    bool has_row;     /* see inflight_needs_row */
-    bool unsent;      /* to be sent, again or for the first time */
-    bool sent_before; /* with DUP */
-    bool counted;     /* in session->awaited */
-    bool dead;        /* ended while a write is under way: freed by its done */
+    bool has_row;         /* see inflight_needs_row */
+    bool unsent : 1;      /* to be sent, again or for the first time */
+    bool sent_before : 1; /* with DUP */
+    bool counted : 1;     /* in session->awaited */
+    bool alone : 1;       /* with the identifier of its own subscription, not of all that match */
+    bool dead : 1;        /* ended while a write is under way: freed by its done */
+    struct group *group;  /* whose entry it is, or NULL */
+    uint64_t number;      /* of the session, for rows that outlive it */
+    uint64_t owner; /* of the cursor, which may be a group's: with queue_id and seq its name */
+    uint64_t position;
+    uint32_t queue_id; /* 0: a retained message */
+    uint32_t sub_id;   /* of the subscription it was sent for; 0 none */
 };
 
 /* --- sessions --------------------------------------------------------------------------------- */
@@ -182,26 +184,30 @@ struct retained_job {
     bool sending;     /* `next` is being sent, and done with what is written now */
 };
 
+/* What each delivery looks at comes first, in as few cache lines as it takes. */
 struct session {
-    struct hashnode by_id, by_number;
-    struct treenode by_order; /* broker->sessions_sorted */
-    struct list node;         /* broker->session_list */
     struct broker *broker;
-    struct slice client_id, username; /* owned */
+    struct link *link; /* NULL: offline */
     uint64_t number;
-    struct link *link;   /* NULL: offline */
-    uint32_t connection; /* counts links, whose addresses may come again */
-    struct list subs;
+    struct list inflight;   /* in the order sent */
+    struct list *resend;    /* in flight: where entries that are unsent begin, or NULL */
+    struct pidmap outbound; /* struct inflight */
+    uint32_t awaited;       /* PUBLISH sent on this link, not finished */
     uint32_t sub_count;
+    bool durable;        /* outlives its connection: its state has rows */
+    bool blocked;        /* the link has no room; link_writable will come */
+    bool opening;        /* link_connect is not answered yet */
     struct list lagging; /* subs with something to read, served in turn */
+    struct hashnode by_id, by_number;
+    struct treenode by_order;         /* broker->sessions_sorted */
+    struct list node;                 /* broker->session_list */
+    struct slice client_id, username; /* owned */
+    uint32_t connection;              /* counts links, whose addresses may come again */
+    struct list subs;
     struct list retained_jobs;
-    struct list inflight; /* in the order sent */
     struct list shared;   /* subs that are members of groups */
     struct cursor direct; /* retained messages in flight; its queue number is 0 */
-    struct list *resend;  /* in flight: where entries that are unsent begin, or NULL */
     struct reader *resend_reader;
-    uint32_t awaited;         /* PUBLISH sent on this link, not finished */
-    struct pidmap outbound;   /* struct inflight */
     struct pidmap inbound;    /* QoS 2: see publish.h */
     struct list publishing;   /* struct publish of the present link */
     uint32_t publish_pending; /* QoS 1 and 2 of this link without their last answer */
@@ -218,12 +224,9 @@ struct session {
     uint16_t keep_alive_s;
     uint8_t version;
     bool clean_start;
-    bool durable;     /* outlives its connection: its state has rows */
     bool has_row;     /* a session row is written, or on its way, or was and failed */
     bool row_written; /* one surely is */
-    bool blocked;     /* the link has no room; link_writable will come */
     uint8_t kick;     /* reason to close the link with at the end of this turn, or 0 */
-    bool opening;     /* link_connect is not answered yet */
 };
 
 struct broker {

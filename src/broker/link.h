@@ -66,17 +66,19 @@ struct link_ops {
 struct link {
     /* Filled in by the conn before link_connect. */
     const struct link_ops *ops;
-    uint8_t version;       /* 3, 4 or 5 */
-    uint16_t receive_max;  /* the client's Receive Maximum; 65535 for 3.x */
-    bool is_local_admin;   /* reserved for the admin's own publishes */
-    char address[64];      /* peer as text, for lists and logs */
-    struct slice username; /* borrowed as long as the link lives; may be empty */
+    uint8_t version;      /* 3, 4 or 5 */
+    uint16_t receive_max; /* the client's Receive Maximum; 65535 for 3.x */
+    bool is_local_admin;  /* reserved for the admin's own publishes */
 
-    /* The core's. */
+    /* The core's; here, because each delivery and acknowledgement looks at it. */
     struct broker *broker;
     struct session *session; /* NULL before link_connect and after close or link_lost */
-    uint8_t state;           /* enum link_state in link.c */
     struct list node;
+    uint8_t state; /* enum link_state in link.c */
+
+    /* The conn's again. */
+    char address[64];      /* peer as text, for lists and logs */
+    struct slice username; /* borrowed as long as the link lives; may be empty */
 };
 
 /* Everything CONNECT says. Borrowed for the call; the core copies what it keeps. */

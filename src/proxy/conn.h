@@ -59,14 +59,13 @@ struct input {
     bool held;       /* decoding stopped before the bytes were used up */
 };
 
+/* What each delivery looks at comes first, in as few cache lines as it takes. */
 struct conn {
-    struct link link;
     struct proxy *proxy;
-    struct list node;      /* proxy->conns */
-    struct list held_node; /* proxy->held, with HOLD_STORE; proxy->newcomers, with NEW */
-    struct stream *stream;
     struct deferred work;
-    struct timer timer; /* what it is for depends on the state */
+    struct outbuf out;
+    struct alias_table alias_in, alias_out;
+    uint32_t packet_max; /* the client's Maximum Packet Size; 0 = none */
 
     uint8_t state;       /* enum conn_state */
     uint8_t holds;       /* enum conn_hold */
@@ -81,10 +80,15 @@ struct conn {
     bool problem_info;   /* reason strings are welcome */
     uint8_t fail_reason; /* with FAILING */
 
+    struct link link;
+    struct stream *stream;
+    struct list node;      /* proxy->conns */
+    struct list held_node; /* proxy->held, with HOLD_STORE; proxy->newcomers, with NEW */
+    struct timer timer;    /* what it is for depends on the state */
+
     uint16_t keep_alive_s; /* that counts; 0 = none */
     uint16_t keep_alive_asked_s;
     uint32_t session_expiry_asked_s;
-    uint32_t packet_max; /* the client's Maximum Packet Size; 0 = none */
     uint64_t heard_ms;   /* when bytes came last */
     uint64_t moved_ms;   /* when output went last, or began */
     uint64_t waiting;    /* bytes of output when that was looked at last, see on_starved */
@@ -92,9 +96,7 @@ struct conn {
     uint64_t starved_ms; /* since when a large packet waits for memory; 0: none does */
 
     struct input input;
-    struct outbuf out;
     uint64_t answers; /* bytes of `out` that the client itself caused, since it was nearly empty */
-    struct alias_table alias_in, alias_out;
     struct auth_call *auth_call; /* with AUTH, until answered */
     struct slice connect_body;   /* with AUTH: a copy, owned, as is link.username */
 };

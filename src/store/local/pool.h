@@ -11,6 +11,8 @@
 
 #include "store/local/segment.h"
 
+enum { POOL_FILL_SIZE = 8 * 1024 * 1024 }; /* most that pool_fill writes */
+
 struct pool;
 
 /* dir_fd: the log's directory, borrowed. segment_size: of the file, header included. */
@@ -28,6 +30,10 @@ uint32_t pool_count(struct pool *pool);
  * long. Returns 1: to be called again; 0: the file is in the pool; -errno: nothing is left behind.
  * Blocking. Thread: any, one at a time. */
 MUST_CHECK int pool_fill(struct pool *pool);
+
+/* Bytes of the file that pool_fill has begun and not ended; 0: there is none. Not beside pool_fill.
+ */
+uint64_t pool_filled(const struct pool *pool);
 
 /* Takes a file out of the pool, or makes an empty one of the full length when there is none.
  * Returns its open descriptor and name, or -errno. */

@@ -227,12 +227,67 @@ static void start_merge(struct local *local, uint32_t at)
     upkeep_start_job(local, run_merge, on_merge_done);
 }
 
+/* --- the pool ------------------------------------------------------------------------------ */
+
+static void run_fill(struct work *work)
+{
+    struct local *local = CONTAINER_OF(work, struct local, fill_work);
+    local->fill_result = pool_fill(local->pool);
+}
+
+static void on_fill_done(struct work *work);
+
+/* Whether the file that replaces the one being written may be prepared further: a little faster
+ * than that fills up, and not all at once. So a burst of messages does not pay for messages that
+ * have not come, and syncs wait behind little. More than one file short: no pause. */
+static bool fill_may_go_on(const struct local *local, uint32_t count)
+{
+    const struct segment *segment = local->segment;
+    if (!segment || count == 0 || count + 1 < local->config.pool_segments)
+        return true;
+    const uint64_t step = MIN((uint64_t)POOL_FILL_SIZE, local->config.segment_size);
+    const uint64_t used = local->head - segment->base;
+    return pool_filled(local->pool) + step <= used + used / 4;
+}
+
+static void fill_pool(struct local *local)
+{
+    if (local->filling || local->closing)
+        return;
+    const uint32_t count = pool_count(local->pool);
+    metric_set(&local->metrics->store_segments_pool, count);
+    const uint64_t size = local->config.segment_size;
+    const uint64_t room = local->config.retention_bytes;
+    const bool fits = local->log_size + (count + 1) * size <= room;
+    const bool needed = count == 0 && local->trim == TRIM_IDLE; /* else old ones come free soon */
+    if (count >= local->config.pool_segments || (!fits && !needed) ||
+        loop_now_ms(local->loop) < local->fill_retry_ms || !fill_may_go_on(local, count))
+        return;
+    local->filling = true;
+    submit(local, &local->fill_work, run_fill, on_fill_done);
+}
+
+static void on_fill_done(struct work *work)
+{
+    struct local *local = CONTAINER_OF(work, struct local, fill_work);
+    local->work_count--;
+    local->filling = false;
+    if (local->fill_result < 0) {
+        local->fill_retry_ms = loop_now_ms(local->loop) + FILL_PAUSE_MS;
+        log_write(local->log, LOG_WARN, "store", "could not prepare a log segment: %s",
+                  err_text(local->fill_result));
+    } else {
+        fill_pool(local);
+    }
+}
+
 /* --- deciding ------------------------------------------------------------------------------ */
 
 void upkeep_on_progress(struct local *local)
 {
     if (local->closing)
         return;
+    fill_pool(local);
     if (local->segments->count != local->segments_judged)
         retention_check(local);
     if (local->job.busy)
@@ -257,48 +312,6 @@ void upkeep_on_progress(struct local *local)
         return;
     } else if (find_merge(local, &at)) {
         start_merge(local, at);
-    }
-}
-
-/* --- the pool ------------------------------------------------------------------------------ */
-
-static void run_fill(struct work *work)
-{
-    struct local *local = CONTAINER_OF(work, struct local, fill_work);
-    local->fill_result = pool_fill(local->pool);
-}
-
-static void on_fill_done(struct work *work);
-
-static void fill_pool(struct local *local)
-{
-    const uint32_t count = pool_count(local->pool);
-    metric_set(&local->metrics->store_segments_pool, count);
-    const uint64_t size = local->config.segment_size;
-    const uint64_t room = local->config.retention_bytes;
-    const bool fits = local->log_size + (count + 1) * size <= room;
-    const bool needed = count == 0 && local->trim == TRIM_IDLE; /* else old ones come free soon */
-    if (local->filling || local->closing || count >= local->config.pool_segments ||
-        (!fits && !needed) || loop_now_ms(local->loop) < local->fill_retry_ms)
-        return;
-    local->filling = true;
-    submit(local, &local->fill_work, run_fill, on_fill_done);
-}
-
-static void on_fill_done(struct work *work)
-{
-    struct local *local = CONTAINER_OF(work, struct local, fill_work);
-    local->work_count--;
-    local->filling = false;
-    if (local->fill_result < 0) {
-        local->fill_retry_ms = loop_now_ms(local->loop) + FILL_PAUSE_MS;
-        log_write(local->log, LOG_WARN, "store", "could not prepare a log segment: %s",
-                  err_text(local->fill_result));
-    } else if (local->fill_result > 0 && !local->closing) {
-        local->filling = true;
-        submit(local, &local->fill_work, run_fill, on_fill_done);
-    } else {
-        fill_pool(local);
     }
 }
 
@@ -329,7 +342,6 @@ static void on_tick(struct timer *timer)
     roll_segment(local);
     retention_check(local);
     append_check_pressure(local);
-    fill_pool(local);
     upkeep_on_progress(local);
 }
 

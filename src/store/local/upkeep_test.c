@@ -574,6 +574,25 @@ static void a_dropped_queue_stays_away(void **state)
     fixture_check_queue(fixture, 6, "n", 0, 20);
 }
 
+/* 1 MiB each, written in one step: due when four fifths of the segment are used. */
+static void the_pool_is_filled_as_the_log_grows(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->config.pool_segments = 2;
+    fixture_open(fixture);
+    const struct local *local = CONTAINER_OF(fixture->store, struct local, store);
+    fixture_until(fixture, pool_count(local->pool) == 2);
+    for (uint64_t i = 0; i < 7; i++) {
+        append_big(fixture, i, 1);
+        assert_int_equal(pool_count(local->pool), 1);
+        assert_false(local->filling);
+    }
+    append_big(fixture, 7, 2);
+    fixture_until(fixture, pool_count(local->pool) == 2);
+    assert_int_equal(metric_get(&fixture->metrics->store_segments), 1);
+    check_big(fixture, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -598,6 +617,7 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(old_messages_go_by_time, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_dropped_queue_stays_away, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_pool_is_filled_as_the_log_grows, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
