@@ -238,7 +238,7 @@ static void broker_init_tables(struct broker *broker)
     list_init(&broker->finished);
     list_init(&broker->spare_inflights);
     list_init(&broker->dropped_queues);
-    list_init(&broker->retained_waiting);
+    retained_jobs_init(broker);
     list_init(&broker->removed);
     wills_init(broker);
     const uint64_t cached = broker->config.memory_max / CACHE_PART / MATCH_ENTRY_BYTES;
@@ -313,6 +313,7 @@ struct broker *broker_free(struct broker *broker)
     progress_free_dropped(&broker->dropped_queues);
     publish_free_all(broker);
     timer_stop(broker->deps.timers, &broker->progress_timer);
+    timer_stop(broker->deps.timers, &broker->retained_timer);
     wills_done(broker);
     sessions_forget_removed(broker);
     broker->sys = sys_free(broker->sys);

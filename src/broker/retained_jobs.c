@@ -1,5 +1,13 @@
 /* Retained messages: keeping the index, and sending them to new subscriptions.
  *
+ * A job reads some messages with one read, those that come next in the index. When they are there
+ * it walks the index again, over the same stretch, and sends each whose entry still says that it
+ * lies where it was read: what was deleted meanwhile is passed over, and at one that was replaced
+ * or is new the job stops and reads from there.
+ *
+ * All jobs together ask for no more than RETAINED_TURN_MAX messages in a turn of the loop, those
+ * still being read counted; who comes later stands in line.
+ *
  * How far a job has got goes into the subscription's row with each QoS 2 message it sends, in the
  * record that makes that one durable: after a crash the job goes on behind it. [MQTT5-4.3.3-13]
  * A job walks the index for one subscription and remembers only the topic it sent last, so a `#`
@@ -11,8 +19,12 @@
 #include "base/mem.h"
 #include "broker/rows.h"
 
-#define RETAINED_VISITS_MAX 2048u /* index steps in one turn */
-#define RETAINED_TURN_MAX   256u  /* messages in one turn */
+#include <string.h>
+
+#define RETAINED_TURN_MAX    256u /* messages in one turn */
+#define RETAINED_BATCH       STORE_READ_MAX
+#define RETAINED_VISITS_MAX  2048u /* index steps to the first message of a batch */
+#define RETAINED_VISITS_NEXT 32u   /* to each further one: or it is left for the next batch */
 
 /* --- the index
  * -------------------------------------------------------------------------------------- */
@@ -133,13 +145,25 @@ void retained_drop(struct broker *broker, struct slice topic)
 /* --- jobs
  * --------------------------------------------------------------------------------------------- */
 
-static void job_free(struct retained_job *job)
+static void job_read_over(struct retained_job *job)
+{
+    job->sub->session->broker->retained_reading -= job->reading;
+    job->reading = 0;
+}
+
+static void job_read_cancel(struct retained_job *job)
 {
     reader_cancel(&job->reader);
+    job_read_over(job);
+}
+
+static void job_free(struct retained_job *job)
+{
+    job_read_cancel(job);
     list_remove(&job->node);
     list_remove(&job->wait_node);
     core_free(&job->after);
-    core_free(&job->next);
+    mem_free(job->next);
     mem_free(job);
 }
 
@@ -171,8 +195,9 @@ void retained_jobs_pause(struct session *session)
 {
     list_each (it, &session->retained_jobs) {
         struct retained_job *job = CONTAINER_OF(it, struct retained_job, node);
-        reader_cancel(&job->reader);
+        job_read_cancel(job);
         job->held_by = 0;
+        job->no_window = false;
     }
 }
 
@@ -224,7 +249,7 @@ struct slice retained_job_after(const struct sub *sub)
     list_each (it, &sub->session->retained_jobs) {
         const struct retained_job *job = CONTAINER_OF(it, struct retained_job, node);
         if (job->sub == sub)
-            return job->sending ? job->next : job->after;
+            return job->sending.size ? job->sending : job->after;
     }
     return slice_of("", 0);
 }
@@ -250,79 +275,221 @@ static int job_advance(struct retained_job *job, struct slice topic)
     return 0;
 }
 
+/* Remembers a topic of the read under way as done. */
+static void job_passed(struct retained_job *job, struct slice topic)
+{
+    ASSERT(topic.size <= job->next_room);
+    memcpy(job->next, topic.bytes, topic.size);
+    core_free(&job->after);
+    job->after = slice_of(TAKE(job->next), topic.size);
+}
+
+/* The next topic behind `after` whose message is among those read from `first` on; ret_at: which it
+ * is. Those before it are not the topic's any more. false: none is, or one comes first that was not
+ * read. */
+static bool job_match(const struct retained_job *job, const struct store_read *read,
+                      struct slice after, uint16_t *at, struct slice *ret_topic)
+{
+    struct slice topic = slice_of("", 0);
+    const uint32_t visits = *at ? RETAINED_VISITS_NEXT : RETAINED_VISITS_MAX;
+    const struct retained *retained = retained_next(job->sub->session->broker->retained,
+                                                    job->sub->filter->text, after, visits, &topic);
+    if (!retained || topic.size > job->next_room)
+        return false;
+    while (*at < read->entry_count && read->entries[*at].message.position != retained->position)
+        (*at)++;
+    *ret_topic = topic;
+    return *at < read->entry_count;
+}
+
+static void job_send(struct retained_job *job, const struct store_read *read)
+{
+    struct session *session = job->sub->session;
+    struct slice done = slice_of("", 0), topic;
+    uint16_t at = 0;
+    while (job_match(job, read, done.size ? done : job->after, &at, &topic)) {
+        job->sending = topic;
+        const enum deliver_result result = deliver_retained(job->sub, &read->entries[at]);
+        job->sending = slice_of("", 0);
+        if (result == DELIVER_BLOCKED) {
+            job->blocked = true;
+            job->no_window = !session->blocked && !session->resend && inflight_window(session) == 0;
+            break;
+        }
+        done = topic;
+        at++;
+    }
+    if (done.size)
+        job_passed(job, done);
+}
+
+/* The first one is gone or unreadable: the walk goes on behind it, unless it lies elsewhere now. */
+static void job_skip(struct retained_job *job, uint64_t position)
+{
+    struct slice topic = slice_of("", 0);
+    const struct retained *retained =
+        retained_next(job->sub->session->broker->retained, job->sub->filter->text, job->after,
+                      RETAINED_VISITS_MAX, &topic);
+    if (retained && retained->position == position && topic.size <= job->next_room)
+        job_passed(job, topic);
+}
+
+/* Puts the job at the end of the line. */
+static void job_line_up(struct retained_job *job)
+{
+    struct broker *broker = job->sub->session->broker;
+    list_push_back(&broker->retained_line, &job->wait_node);
+    timer_start(broker->deps.timers, &broker->retained_timer, 0);
+}
+
 static void job_read(void *owner, int err, const struct store_read *read)
 {
     struct retained_job *job = owner;
-    enum deliver_result result = DELIVER_SKIPPED;
-    /* One that is gone or unreadable is passed over: the walk goes on behind it. */
-    job->sending = true;
-    if (err == 0 && read->entry_count > 0)
-        result = deliver_retained(job->sub, &read->entries[0]);
-    job->sending = false;
-    if (result == DELIVER_BLOCKED) {
-        job->blocked = true;
-        return;
-    }
-    if (!job->stepping)
+    job_read_over(job);
+    if (err == ERR_NOMEM)
+        job_line_up(job);
+    else if (err < 0)
+        job_skip(job, read->places[0].position);
+    else
+        job_send(job, read);
+    if (!job->stepping && !job->blocked)
         session_pump(job->sub->session);
-    core_free(&job->after);
-    job->after = job->next;
-    job->next = slice_of("", 0);
 }
 
-/* One step. Returns false when the job has to wait or is over. */
-static bool job_step(struct retained_job *job, bool *ret_over)
+/* How many messages the job may ask for now. */
+static uint32_t job_room(const struct retained_job *job)
+{
+    const struct session *session = job->sub->session;
+    const uint32_t left =
+        RETAINED_TURN_MAX - MIN(session->broker->retained_used, RETAINED_TURN_MAX);
+    const uint32_t room = MIN(left, RETAINED_BATCH);
+    /* At QoS 0 they need no window, whatever the subscription's. */
+    return job->sub->qos == 0 ? room : MIN(room, MAX(inflight_window(session), 1u));
+}
+
+/* Where the walk stands before a read. */
+struct ahead {
+    struct store_place places[RETAINED_BATCH];
+    uint32_t count;
+    uint32_t topic_size_max;
+    struct slice topic; /* the last one seen, in the index */
+    bool expired;       /* ... and its message is past its time: nothing was planned */
+    bool over;          /* nothing comes behind it */
+};
+
+static void job_look_ahead(const struct retained_job *job, uint32_t room, struct ahead *ret)
+{
+    const struct broker *broker = job->sub->session->broker;
+    const uint64_t now_ms = core_wall_ms(broker);
+    ret->count = ret->topic_size_max = 0;
+    ret->expired = ret->over = false;
+    ret->topic = job->after;
+    while (ret->count < room) {
+        const uint32_t visits = ret->count ? RETAINED_VISITS_NEXT : RETAINED_VISITS_MAX;
+        const struct retained *retained = retained_next(broker->retained, job->sub->filter->text,
+                                                        ret->topic, visits, &ret->topic);
+        ret->expired = retained && retained->expires_ms <= now_ms;
+        ret->over = !retained && ret->topic.size == 0;
+        if (!retained || ret->expired)
+            return;
+        ret->places[ret->count++] =
+            (struct store_place){.position = retained->position, .size = retained->size};
+        ret->topic_size_max = MAX(ret->topic_size_max, ret->topic.size);
+    }
+}
+
+/* Nothing to read lies ahead: over, or the walk goes on behind what was looked at. */
+static void job_pass_over(struct retained_job *job, const struct ahead *ahead)
 {
     struct broker *broker = job->sub->session->broker;
-    struct slice topic = slice_of("", 0);
-    const struct retained *retained = retained_next(broker->retained, job->sub->filter->text,
-                                                    job->after, RETAINED_VISITS_MAX, &topic);
-    if (!retained) {
-        *ret_over = topic.size == 0;
-        if (!*ret_over) {
-            (void)!job_advance(job, topic);
-            session_pump_later(job->sub->session);
-        }
-        return false;
-    }
-    if (retained->expires_ms <= core_wall_ms(broker)) {
-        if (job_advance(job, topic) < 0) {
-            session_pump_later(job->sub->session);
-            return false;
-        }
+    const bool passed = job_advance(job, ahead->topic) == 0;
+    if (passed && ahead->expired) {
         retained_drop(broker, job->after);
         core_write_lazy(broker);
+        broker->retained_used++;
+        return;
+    }
+    broker->retained_used += RETAINED_BATCH; /* it took as long */
+    job_line_up(job);
+}
+
+static void job_read_ahead(struct retained_job *job, const struct ahead *ahead)
+{
+    struct broker *broker = job->sub->session->broker;
+    mem_free(job->next);
+    job->next_room = ahead->topic_size_max;
+    job->next = mem_try_alloc(job->next_room);
+    if (!job->next) {
+        job_line_up(job);
+        return;
+    }
+    job->blocked = job->no_window = false;
+    job->reading = ahead->count;
+    broker->retained_used += ahead->count;
+    broker->retained_reading += ahead->count;
+    job->stepping = true;
+    const struct reader_plan plan = {.places = ahead->places, .count = ahead->count};
+    reader_places(broker, &job->reader, plan, job_read, job);
+    job->stepping = false;
+}
+
+/* true while the job can go on at once. */
+static bool job_ready(const struct retained_job *job)
+{
+    return !job->held_by && !job->reader && !job->blocked && list_empty(&job->wait_node);
+}
+
+/* One step. Returns false when the job is over. */
+static bool job_step(struct retained_job *job)
+{
+    const uint32_t room = job_room(job);
+    if (room == 0) {
+        job_line_up(job);
         return true;
     }
-    job->blocked = false;
-    core_free(&job->next);
-    if (core_copy(topic, &job->next) < 0) {
-        session_pump_later(job->sub->session);
-        return false;
-    }
-    job->stepping = true;
-    reader_message(broker, &job->reader, retained->position, job_read, job);
-    job->stepping = false;
-    return !job->reader && !job->blocked;
+    struct ahead ahead;
+    job_look_ahead(job, room, &ahead);
+    if (ahead.count > 0)
+        job_read_ahead(job, &ahead);
+    else if (!ahead.over)
+        job_pass_over(job, &ahead);
+    return !ahead.over || ahead.count > 0;
 }
 
 void retained_jobs_pump(struct session *session)
 {
-    uint32_t turn = 0;
     list_each_safe (it, &session->retained_jobs) {
         struct retained_job *job = CONTAINER_OF(it, struct retained_job, node);
-        if (job->held_by || job->reader || !list_empty(&job->wait_node))
-            continue;
-        bool over = false;
-        while (turn++ < RETAINED_TURN_MAX && job_step(job, &over))
-            ;
-        if (over)
+        job->blocked = job->no_window && inflight_window(session) == 0;
+        bool more = true;
+        while (more && job_ready(job))
+            more = job_step(job);
+        if (!more)
             job_finish(job);
         if (session->blocked)
             return;
-        if (turn >= RETAINED_TURN_MAX) {
-            session_pump_later(session);
-            return;
-        }
     }
+}
+
+/* As many as the new turn has room for, at least. */
+static void retained_turn(struct timer *timer)
+{
+    struct broker *broker = CONTAINER_OF(timer, struct broker, retained_timer);
+    struct list *line = &broker->retained_line;
+    broker->retained_used = broker->retained_reading;
+    for (uint32_t used = broker->retained_used; !list_empty(line) && used < RETAINED_TURN_MAX;
+         used += RETAINED_BATCH) {
+        struct retained_job *job = LIST_FIRST(line, struct retained_job, wait_node);
+        list_remove(&job->wait_node);
+        session_pump(job->sub->session);
+    }
+    if (!list_empty(line))
+        timer_start(broker->deps.timers, &broker->retained_timer, 0);
+}
+
+void retained_jobs_init(struct broker *broker)
+{
+    list_init(&broker->retained_waiting);
+    list_init(&broker->retained_line);
+    broker->retained_timer.on_due = retained_turn;
 }
