@@ -241,10 +241,11 @@ struct broker {
     uint64_t retained_bytes;
     uint64_t retained_submitted, retained_finished; /* publishes with RETAIN, ever */
     struct list retained_waiting; /* jobs for which one of them is still under way */
-    struct list retained_line;    /* jobs that go on in a later turn of the loop, the next first */
-    struct timer retained_timer;  /* begins that turn */
-    uint32_t retained_used;       /* messages that jobs have asked for in this turn */
-    uint32_t retained_reading;    /* those of them, and of turns before, not here yet */
+    struct list retained_line;    /* jobs that have to wait for their turn, the next first */
+    struct timer retained_timer;  /* when that is */
+    uint64_t retained_ms;         /* jobs have asked for messages last in this millisecond ... */
+    uint32_t retained_used;       /* ... for so many, with those not here yet at its begin */
+    uint32_t retained_reading;    /* those not here yet */
 
     struct hashmap sessions;
     struct hashmap sessions_by_number;

@@ -5,8 +5,10 @@
  * lies where it was read: what was deleted meanwhile is passed over, and at one that was replaced
  * or is new the job stops and reads from there.
  *
- * All jobs together ask for no more than RETAINED_TURN_MAX messages in a turn of the loop, those
- * still being read counted; who comes later stands in line.
+ * All jobs together ask for no more than RETAINED_MS_MAX messages in a millisecond, those still
+ * being read counted; who comes later stands in line. So a walk leaves the loop thread idle for
+ * part of each millisecond: one that never sleeps is what the scheduler takes the processor from
+ * when there are not enough of them, and then all clients wait.
  *
  * How far a job has got goes into the subscription's row with each QoS 2 message it sends, in the
  * record that makes that one durable: after a crash the job goes on behind it. [MQTT5-4.3.3-13]
@@ -21,7 +23,7 @@
 
 #include <string.h>
 
-#define RETAINED_TURN_MAX    256u /* messages in one turn */
+#define RETAINED_MS_MAX      256u /* messages in a millisecond, for all sessions */
 #define RETAINED_BATCH       STORE_READ_MAX
 #define RETAINED_VISITS_MAX  2048u /* index steps to the first message of a batch */
 #define RETAINED_VISITS_NEXT 32u   /* to each further one: or it is left for the next batch */
@@ -339,7 +341,18 @@ static void job_line_up(struct retained_job *job)
 {
     struct broker *broker = job->sub->session->broker;
     list_push_back(&broker->retained_line, &job->wait_node);
-    timer_start(broker->deps.timers, &broker->retained_timer, 0);
+    if (broker->retained_timer.due_ms == 0)
+        timer_start(broker->deps.timers, &broker->retained_timer, 1);
+}
+
+/* What all jobs may still ask for in this millisecond. */
+static uint32_t retained_left(struct broker *broker)
+{
+    const uint64_t now_ms = core_now_ms(broker);
+    if (broker->retained_ms != now_ms)
+        broker->retained_used = broker->retained_reading;
+    broker->retained_ms = now_ms;
+    return RETAINED_MS_MAX - MIN(broker->retained_used, RETAINED_MS_MAX);
 }
 
 static void job_read(void *owner, int err, const struct store_read *read)
@@ -360,8 +373,7 @@ static void job_read(void *owner, int err, const struct store_read *read)
 static uint32_t job_room(const struct retained_job *job)
 {
     const struct session *session = job->sub->session;
-    const uint32_t left =
-        RETAINED_TURN_MAX - MIN(session->broker->retained_used, RETAINED_TURN_MAX);
+    const uint32_t left = retained_left(session->broker);
     const uint32_t room = MIN(left, RETAINED_BATCH);
     /* At QoS 0 they need no window, whatever the subscription's. */
     return job->sub->qos == 0 ? room : MIN(room, MAX(inflight_window(session), 1u));
@@ -471,25 +483,24 @@ void retained_jobs_pump(struct session *session)
     }
 }
 
-/* As many as the new turn has room for, at least. */
-static void retained_turn(struct timer *timer)
+/* Lets as many go on as there is room for when each asks for all it may. */
+static void retained_line_due(struct timer *timer)
 {
     struct broker *broker = CONTAINER_OF(timer, struct broker, retained_timer);
     struct list *line = &broker->retained_line;
-    broker->retained_used = broker->retained_reading;
-    for (uint32_t used = broker->retained_used; !list_empty(line) && used < RETAINED_TURN_MAX;
-         used += RETAINED_BATCH) {
+    const uint32_t left = retained_left(broker);
+    for (uint32_t asked = 0; !list_empty(line) && asked < left; asked += RETAINED_BATCH) {
         struct retained_job *job = LIST_FIRST(line, struct retained_job, wait_node);
         list_remove(&job->wait_node);
         session_pump(job->sub->session);
     }
     if (!list_empty(line))
-        timer_start(broker->deps.timers, &broker->retained_timer, 0);
+        timer_start(broker->deps.timers, &broker->retained_timer, 1);
 }
 
 void retained_jobs_init(struct broker *broker)
 {
     list_init(&broker->retained_waiting);
     list_init(&broker->retained_line);
-    broker->retained_timer.on_due = retained_turn;
+    broker->retained_timer.on_due = retained_line_due;
 }
