@@ -6,7 +6,7 @@
  * or is new the job stops and reads from there.
  *
  * All jobs together ask for no more than RETAINED_MS_MAX messages in a millisecond, those still
- * being read counted; who comes later stands in line. So a walk leaves the loop thread idle for
+ * being read counted, and take turns. So a walk leaves the loop thread idle for
  * part of each millisecond: one that never sleeps is what the scheduler takes the processor from
  * when there are not enough of them, and then all clients wait.
  *
@@ -336,15 +336,6 @@ static void job_skip(struct retained_job *job, uint64_t position)
         job_passed(job, topic);
 }
 
-/* Puts the job at the end of the line. */
-static void job_line_up(struct retained_job *job)
-{
-    struct broker *broker = job->sub->session->broker;
-    list_push_back(&broker->retained_line, &job->wait_node);
-    if (broker->retained_timer.due_ms == 0)
-        timer_start(broker->deps.timers, &broker->retained_timer, 1);
-}
-
 /* What all jobs may still ask for in this millisecond. */
 static uint32_t retained_left(struct broker *broker)
 {
@@ -355,13 +346,19 @@ static uint32_t retained_left(struct broker *broker)
     return RETAINED_MS_MAX - MIN(broker->retained_used, RETAINED_MS_MAX);
 }
 
+/* Something that is not a read took about as long as one. */
+static void retained_worked(struct broker *broker)
+{
+    broker->retained_used += RETAINED_BATCH;
+}
+
 static void job_read(void *owner, int err, const struct store_read *read)
 {
     struct retained_job *job = owner;
     job_read_over(job);
     if (err == ERR_NOMEM)
-        job_line_up(job);
-    else if (err < 0)
+        retained_worked(job->sub->session->broker); /* it is tried again */
+    else if (err < 0 || read->entry_count == 0)
         job_skip(job, read->places[0].position);
     else
         job_send(job, read);
@@ -421,8 +418,7 @@ static void job_pass_over(struct retained_job *job, const struct ahead *ahead)
         broker->retained_used++;
         return;
     }
-    broker->retained_used += RETAINED_BATCH; /* it took as long */
-    job_line_up(job);
+    retained_worked(broker);
 }
 
 static void job_read_ahead(struct retained_job *job, const struct ahead *ahead)
@@ -432,7 +428,7 @@ static void job_read_ahead(struct retained_job *job, const struct ahead *ahead)
     job->next_room = ahead->topic_size_max;
     job->next = mem_try_alloc(job->next_room);
     if (!job->next) {
-        job_line_up(job);
+        retained_worked(broker);
         return;
     }
     job->blocked = job->no_window = false;
@@ -445,22 +441,17 @@ static void job_read_ahead(struct retained_job *job, const struct ahead *ahead)
     job->stepping = false;
 }
 
-/* true while the job can go on at once. */
+/* true when the job waits for nothing but its turn. */
 static bool job_ready(const struct retained_job *job)
 {
     return !job->held_by && !job->reader && !job->blocked && list_empty(&job->wait_node);
 }
 
-/* One step. Returns false when the job is over. */
+/* One step, when something may be asked for. Returns false when the job is over. */
 static bool job_step(struct retained_job *job)
 {
-    const uint32_t room = job_room(job);
-    if (room == 0) {
-        job_line_up(job);
-        return true;
-    }
     struct ahead ahead;
-    job_look_ahead(job, room, &ahead);
+    job_look_ahead(job, job_room(job), &ahead);
     if (ahead.count > 0)
         job_read_ahead(job, &ahead);
     else if (!ahead.over)
@@ -468,34 +459,41 @@ static bool job_step(struct retained_job *job)
     return !ahead.over || ahead.count > 0;
 }
 
-void retained_jobs_pump(struct session *session)
+/* In turn, a batch each, as many as may be asked for now. Whose session takes nothing leaves the
+ * line: its pump will run when it does. */
+static void retained_serve(struct broker *broker)
 {
-    list_each_safe (it, &session->retained_jobs) {
-        struct retained_job *job = CONTAINER_OF(it, struct retained_job, node);
-        job->blocked = job->no_window && inflight_window(session) == 0;
-        bool more = true;
-        while (more && job_ready(job))
-            more = job_step(job);
-        if (!more)
+    struct list *line = &broker->retained_line;
+    while (!list_empty(line) && retained_left(broker) > 0) {
+        struct retained_job *job = LIST_FIRST(line, struct retained_job, wait_node);
+        const struct session *session = job->sub->session;
+        list_remove(&job->wait_node);
+        if (!session->link || session->opening || session->blocked || session->resend)
+            continue;
+        if (!job_step(job))
             job_finish(job);
-        if (session->blocked)
-            return;
+        else if (job_ready(job))
+            list_push_back(line, &job->wait_node);
     }
+    if (!list_empty(line) && broker->retained_timer.due_ms == 0)
+        timer_start(broker->deps.timers, &broker->retained_timer, 1);
 }
 
-/* Lets as many go on as there is room for when each asks for all it may. */
+void retained_jobs_pump(struct session *session)
+{
+    struct broker *broker = session->broker;
+    list_each (it, &session->retained_jobs) {
+        struct retained_job *job = CONTAINER_OF(it, struct retained_job, node);
+        job->blocked = job->no_window && inflight_window(session) == 0;
+        if (job_ready(job))
+            list_push_back(&broker->retained_line, &job->wait_node);
+    }
+    retained_serve(broker);
+}
+
 static void retained_line_due(struct timer *timer)
 {
-    struct broker *broker = CONTAINER_OF(timer, struct broker, retained_timer);
-    struct list *line = &broker->retained_line;
-    const uint32_t left = retained_left(broker);
-    for (uint32_t asked = 0; !list_empty(line) && asked < left; asked += RETAINED_BATCH) {
-        struct retained_job *job = LIST_FIRST(line, struct retained_job, wait_node);
-        list_remove(&job->wait_node);
-        session_pump(job->sub->session);
-    }
-    if (!list_empty(line))
-        timer_start(broker->deps.timers, &broker->retained_timer, 1);
+    retained_serve(CONTAINER_OF(timer, struct broker, retained_timer));
 }
 
 void retained_jobs_init(struct broker *broker)
