@@ -6,9 +6,9 @@
  * or is new the job stops and reads from there.
  *
  * All jobs together ask for no more than RETAINED_MS_MAX messages in a millisecond, those still
- * being read counted, and take turns. So a walk leaves the loop thread idle for
- * part of each millisecond: one that never sleeps is what the scheduler takes the processor from
- * when there are not enough of them, and then all clients wait.
+ * being read counted, and take turns, a batch each. So a walk leaves the loop thread idle for part
+ * of each millisecond: one that never sleeps is what the scheduler takes the processor from when
+ * there are not enough of them, and then all clients wait.
  *
  * How far a job has got goes into the subscription's row with each QoS 2 message it sends, in the
  * record that makes that one durable: after a crash the job goes on behind it. [MQTT5-4.3.3-13]
