@@ -207,8 +207,11 @@ class Running(unittest.TestCase):
 
     def test_retained(self):
         scenarios.PROBE_COUNT = 200
-        found, _, notes = self.run_row("retained", 2000)
+        found, figures, notes = self.run_row("retained", 2000)
         self.assertEqual(found["delivered"], 2000)
+        self.assertGreater(figures["others_alone"], 0)
+        self.assertGreater(figures["others"], 0)
+        self.assertIn("others_late", figures)
         self.assertGreater(notes["streams_beside_probe"], 0)
 
     def test_filters(self):

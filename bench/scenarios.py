@@ -181,15 +181,19 @@ def retained(run):
         figures["cpu"] = per(part["server_cpu_s"], part["delivered"], 1e6)
         figures["rate"] = per(part["delivered"], part["wall_s"])
     if found["ok"]:
-        figures["others"] = delay_of_others(run)
+        figures.update(delay_of_others(run))
     found["measures"] = stored["measures"] + found["measures"]
     return found, figures
 
 
 def delay_of_others(run):
-    """The p99 of a pair's deliveries at a low rate while retained messages are streamed."""
+    """The p99 of a pair's deliveries at a low rate, alone and while retained messages are streamed;
+    and how late the pair itself was to publish meanwhile. Each message is timed from when it was
+    published, but the pair is as late to see it come: a large `others_late` says that processors
+    were short, and that `others` is not the server's delay alone."""
     words = ["pairs", "--publishers", "1", "--rate", str(PROBE_RATE), "--count", str(PROBE_COUNT),
              "--id", "probe", "--topic", "probe", "--timeout", "60"]
+    alone = run.generate(args=words)
     streams = 0
     with subprocess.Popen(run.command(words), stdout=subprocess.PIPE, text=True) as probe:
         while probe.poll() is None:
@@ -197,7 +201,10 @@ def delay_of_others(run):
         text = probe.stdout.read()
     run.notes["streams_beside_probe"] = streams
     found = json.loads(text)
-    return found["delivery"]["p99_us"] if found["ok"] and streams else None
+    if not (alone["ok"] and found["ok"] and streams):
+        return {}
+    return {"others_alone": alone["delivery"]["p99_us"], "others": found["delivery"]["p99_us"],
+            "others_late": found["slip"]["p99_us"]}
 
 
 def filters(run):

@@ -238,8 +238,8 @@ static void broker_init_tables(struct broker *broker)
     list_init(&broker->finished);
     list_init(&broker->spare_inflights);
     list_init(&broker->dropped_queues);
-    list_init(&broker->retained_waiting);
     hashmap_init(&broker->removals);
+    retained_jobs_init(broker);
     list_init(&broker->removed);
     list_init(&broker->lost);
     wills_init(broker);
@@ -315,6 +315,7 @@ struct broker *broker_free(struct broker *broker)
     progress_free_dropped(&broker->dropped_queues);
     publish_free_all(broker);
     timer_stop(broker->deps.timers, &broker->progress_timer);
+    timer_stop(broker->deps.timers, &broker->retained_timer);
     wills_done(broker);
     sessions_forget_removed(broker);
     broker->sys = sys_free(broker->sys);

@@ -174,14 +174,17 @@ struct retained_job {
     struct list node;
     struct sub *sub;
     struct slice after;    /* owned: the topic done last */
-    struct slice next;     /* owned: the topic being read */
-    struct list wait_node; /* broker->retained_waiting */
+    struct slice sending;  /* borrowed: the topic being sent, done with what is written now */
+    uint8_t *next;         /* owned: room for any topic of the read under way, or NULL */
+    uint32_t next_room;    /* bytes of it */
+    uint32_t reading;      /* places of the read under way, counted in broker->retained_reading */
+    struct list wait_node; /* broker->retained_waiting or ->retained_line */
     uint64_t wait_for;     /* publishes with RETAIN that came before, see retained_storing */
     struct reader *reader;
     uint16_t held_by; /* packet ID of the SUBSCRIBE whose SUBACK must go first, or 0 */
-    bool blocked;     /* the read just made could not be sent */
+    bool blocked;     /* what was read could not all be sent */
+    bool no_window;   /* because the client's window was full: not read again before it opens */
     bool stepping;    /* the read is being made */
-    bool sending;     /* `next` is being sent, and done with what is written now */
 };
 
 /* What each delivery looks at comes first, in as few cache lines as it takes. */
@@ -244,6 +247,11 @@ struct broker {
     uint64_t retained_bytes;
     uint64_t retained_submitted, retained_finished; /* publishes with RETAIN, ever */
     struct list retained_waiting; /* jobs for which one of them is still under way */
+    struct list retained_line;    /* jobs that have to wait for their turn, the next first */
+    struct timer retained_timer;  /* when that is */
+    uint64_t retained_ms;         /* jobs have asked for messages last in this millisecond ... */
+    uint32_t retained_used;       /* ... for so many, with those not here yet at its begin */
+    uint32_t retained_reading;    /* those not here yet */
 
     struct hashmap sessions;
     struct hashmap sessions_by_number;
@@ -497,6 +505,11 @@ struct reader_span {
     uint64_t from_seq;
     uint32_t queue_id, entries_max;
 };
+struct reader_plan {
+    const struct store_place *places; /* borrowed for the call */
+    uint32_t count;                   /* 1 to STORE_READ_MAX */
+};
+
 /* Reads; fn runs inside the call when the entries are in memory, else later, unless reader_cancel
  * comes first. *slot points to the reader while it is under way and is NULL when fn runs. fn must
  * not free what holds the slot. */
@@ -504,6 +517,9 @@ void reader_queue(struct broker *broker, struct reader **slot, struct reader_spa
                   reader_fn *fn, void *owner);
 void reader_message(struct broker *broker, struct reader **slot, uint64_t position, reader_fn *fn,
                     void *owner);
+/* Several messages, see struct store_read. */
+void reader_places(struct broker *broker, struct reader **slot, struct reader_plan plan,
+                   reader_fn *fn, void *owner);
 void reader_cancel(struct reader **slot); /* harmless when none is under way */
 
 /* --- deliver.c ---------------------------------------------------------------------------------
@@ -580,6 +596,7 @@ struct slice retained_job_after(const struct sub *sub);
 /* Adds to broker->txn how far all of the session's jobs have got, with what they have in flight. */
 void retained_jobs_put(struct session *session);
 void retained_jobs_pump(struct session *session);
+void retained_jobs_init(struct broker *broker);
 /* A publish with RETAIN goes to the store: adds its row to broker->txn. Returns NULL when out of
  * memory. */
 /* ret_topic: a copy of its name, owned. Returns NULL when out of memory. */

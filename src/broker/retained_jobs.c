@@ -1,5 +1,15 @@
 /* Retained messages: keeping the index, and sending them to new subscriptions.
  *
+ * A job reads some messages with one read, those that come next in the index. When they are there
+ * it walks the index again, over the same stretch, and sends each whose entry still says that it
+ * lies where it was read: what was deleted meanwhile is passed over, and at one that was replaced
+ * or is new the job stops and reads from there.
+ *
+ * All jobs together ask for no more than RETAINED_MS_MAX messages in a millisecond, those still
+ * being read counted, and take turns, a batch each. So a walk leaves the loop thread idle for part
+ * of each millisecond: one that never sleeps is what the scheduler takes the processor from when
+ * there are not enough of them, and then all clients wait.
+ *
  * How far a job has got goes into the subscription's row with each QoS 2 message it sends, in the
  * record that makes that one durable: after a crash the job goes on behind it. [MQTT5-4.3.3-13]
  * A job walks the index for one subscription and remembers only the topic it sent last, so a `#`
@@ -11,8 +21,12 @@
 #include "base/mem.h"
 #include "broker/rows.h"
 
-#define RETAINED_VISITS_MAX 2048u /* index steps in one turn */
-#define RETAINED_TURN_MAX   256u  /* messages in one turn */
+#include <string.h>
+
+#define RETAINED_MS_MAX      256u /* messages in a millisecond, for all sessions */
+#define RETAINED_BATCH       STORE_READ_MAX
+#define RETAINED_VISITS_MAX  2048u /* index steps to the first message of a batch */
+#define RETAINED_VISITS_NEXT 32u   /* to each further one: or it is left for the next batch */
 
 /* --- the index
  * -------------------------------------------------------------------------------------- */
@@ -133,13 +147,25 @@ void retained_drop(struct broker *broker, struct slice topic)
 /* --- jobs
  * --------------------------------------------------------------------------------------------- */
 
-static void job_free(struct retained_job *job)
+static void job_read_over(struct retained_job *job)
+{
+    job->sub->session->broker->retained_reading -= job->reading;
+    job->reading = 0;
+}
+
+static void job_read_cancel(struct retained_job *job)
 {
     reader_cancel(&job->reader);
+    job_read_over(job);
+}
+
+static void job_free(struct retained_job *job)
+{
+    job_read_cancel(job);
     list_remove(&job->node);
     list_remove(&job->wait_node);
     core_free(&job->after);
-    core_free(&job->next);
+    mem_free(job->next);
     mem_free(job);
 }
 
@@ -171,8 +197,9 @@ void retained_jobs_pause(struct session *session)
 {
     list_each (it, &session->retained_jobs) {
         struct retained_job *job = CONTAINER_OF(it, struct retained_job, node);
-        reader_cancel(&job->reader);
+        job_read_cancel(job);
         job->held_by = 0;
+        job->no_window = false;
     }
 }
 
@@ -224,7 +251,7 @@ struct slice retained_job_after(const struct sub *sub)
     list_each (it, &sub->session->retained_jobs) {
         const struct retained_job *job = CONTAINER_OF(it, struct retained_job, node);
         if (job->sub == sub)
-            return job->sending ? job->next : job->after;
+            return job->sending.size ? job->sending : job->after;
     }
     return slice_of("", 0);
 }
@@ -250,79 +277,228 @@ static int job_advance(struct retained_job *job, struct slice topic)
     return 0;
 }
 
+/* Remembers a topic of the read under way as done. */
+static void job_passed(struct retained_job *job, struct slice topic)
+{
+    ASSERT(topic.size <= job->next_room);
+    memcpy(job->next, topic.bytes, topic.size);
+    core_free(&job->after);
+    job->after = slice_of(TAKE(job->next), topic.size);
+}
+
+/* The next topic behind `after` whose message is among those read from `first` on; ret_at: which it
+ * is. Those before it are not the topic's any more. false: none is, or one comes first that was not
+ * read. */
+static bool job_match(const struct retained_job *job, const struct store_read *read,
+                      struct slice after, uint16_t *at, struct slice *ret_topic)
+{
+    struct slice topic = slice_of("", 0);
+    const uint32_t visits = *at ? RETAINED_VISITS_NEXT : RETAINED_VISITS_MAX;
+    const struct retained *retained = retained_next(job->sub->session->broker->retained,
+                                                    job->sub->filter->text, after, visits, &topic);
+    if (!retained || topic.size > job->next_room)
+        return false;
+    while (*at < read->entry_count && read->entries[*at].message.position != retained->position)
+        (*at)++;
+    *ret_topic = topic;
+    return *at < read->entry_count;
+}
+
+static void job_send(struct retained_job *job, const struct store_read *read)
+{
+    struct session *session = job->sub->session;
+    struct slice done = slice_of("", 0), topic;
+    uint16_t at = 0;
+    while (job_match(job, read, done.size ? done : job->after, &at, &topic)) {
+        job->sending = topic;
+        const enum deliver_result result = deliver_retained(job->sub, &read->entries[at]);
+        job->sending = slice_of("", 0);
+        if (result == DELIVER_BLOCKED) {
+            job->blocked = true;
+            job->no_window = !session->blocked && !session->resend && inflight_window(session) == 0;
+            break;
+        }
+        done = topic;
+        at++;
+    }
+    if (done.size)
+        job_passed(job, done);
+}
+
+/* The first one is gone or unreadable: the walk goes on behind it, unless it lies elsewhere now. */
+static void job_skip(struct retained_job *job, uint64_t position)
+{
+    struct slice topic = slice_of("", 0);
+    const struct retained *retained =
+        retained_next(job->sub->session->broker->retained, job->sub->filter->text, job->after,
+                      RETAINED_VISITS_MAX, &topic);
+    if (retained && retained->position == position && topic.size <= job->next_room)
+        job_passed(job, topic);
+}
+
+/* What all jobs may still ask for in this millisecond. */
+static uint32_t retained_left(struct broker *broker)
+{
+    const uint64_t now_ms = core_now_ms(broker);
+    if (broker->retained_ms != now_ms)
+        broker->retained_used = broker->retained_reading;
+    broker->retained_ms = now_ms;
+    return RETAINED_MS_MAX - MIN(broker->retained_used, RETAINED_MS_MAX);
+}
+
+/* Something that is not a read took about as long as one. */
+static void retained_worked(struct broker *broker)
+{
+    broker->retained_used += RETAINED_BATCH;
+}
+
 static void job_read(void *owner, int err, const struct store_read *read)
 {
     struct retained_job *job = owner;
-    enum deliver_result result = DELIVER_SKIPPED;
-    /* One that is gone or unreadable is passed over: the walk goes on behind it. */
-    job->sending = true;
-    if (err == 0 && read->entry_count > 0)
-        result = deliver_retained(job->sub, &read->entries[0]);
-    job->sending = false;
-    if (result == DELIVER_BLOCKED) {
-        job->blocked = true;
-        return;
-    }
-    if (!job->stepping)
+    job_read_over(job);
+    if (err == ERR_NOMEM)
+        retained_worked(job->sub->session->broker); /* it is tried again */
+    else if (err < 0 || read->entry_count == 0)
+        job_skip(job, read->places[0].position);
+    else
+        job_send(job, read);
+    if (!job->stepping && !job->blocked)
         session_pump(job->sub->session);
-    core_free(&job->after);
-    job->after = job->next;
-    job->next = slice_of("", 0);
 }
 
-/* One step. Returns false when the job has to wait or is over. */
-static bool job_step(struct retained_job *job, bool *ret_over)
+/* How many messages the job may ask for now. */
+static uint32_t job_room(const struct retained_job *job)
+{
+    const struct session *session = job->sub->session;
+    const uint32_t left = retained_left(session->broker);
+    const uint32_t room = MIN(left, RETAINED_BATCH);
+    /* At QoS 0 they need no window, whatever the subscription's. */
+    return job->sub->qos == 0 ? room : MIN(room, MAX(inflight_window(session), 1u));
+}
+
+/* Where the walk stands before a read. */
+struct ahead {
+    struct store_place places[RETAINED_BATCH];
+    uint32_t count;
+    uint32_t topic_size_max;
+    struct slice topic; /* the last one seen, in the index */
+    bool expired;       /* ... and its message is past its time: nothing was planned */
+    bool over;          /* nothing comes behind it */
+};
+
+static void job_look_ahead(const struct retained_job *job, uint32_t room, struct ahead *ret)
+{
+    const struct broker *broker = job->sub->session->broker;
+    const uint64_t now_ms = core_wall_ms(broker);
+    ret->count = ret->topic_size_max = 0;
+    ret->expired = ret->over = false;
+    ret->topic = job->after;
+    while (ret->count < room) {
+        const uint32_t visits = ret->count ? RETAINED_VISITS_NEXT : RETAINED_VISITS_MAX;
+        const struct retained *retained = retained_next(broker->retained, job->sub->filter->text,
+                                                        ret->topic, visits, &ret->topic);
+        ret->expired = retained && retained->expires_ms <= now_ms;
+        ret->over = !retained && ret->topic.size == 0;
+        if (!retained || ret->expired)
+            return;
+        ret->places[ret->count++] =
+            (struct store_place){.position = retained->position, .size = retained->size};
+        ret->topic_size_max = MAX(ret->topic_size_max, ret->topic.size);
+    }
+}
+
+/* Nothing to read lies ahead: over, or the walk goes on behind what was looked at. */
+static void job_pass_over(struct retained_job *job, const struct ahead *ahead)
 {
     struct broker *broker = job->sub->session->broker;
-    struct slice topic = slice_of("", 0);
-    const struct retained *retained = retained_next(broker->retained, job->sub->filter->text,
-                                                    job->after, RETAINED_VISITS_MAX, &topic);
-    if (!retained) {
-        *ret_over = topic.size == 0;
-        if (!*ret_over) {
-            (void)!job_advance(job, topic);
-            session_pump_later(job->sub->session);
-        }
-        return false;
-    }
-    if (retained->expires_ms <= core_wall_ms(broker)) {
-        if (job_advance(job, topic) < 0) {
-            session_pump_later(job->sub->session);
-            return false;
-        }
+    const bool passed = job_advance(job, ahead->topic) == 0;
+    if (passed && ahead->expired) {
         retained_drop(broker, job->after);
         core_write_lazy(broker);
-        return true;
+        broker->retained_used++;
+        return;
     }
-    job->blocked = false;
-    core_free(&job->next);
-    if (core_copy(topic, &job->next) < 0) {
-        session_pump_later(job->sub->session);
-        return false;
+    retained_worked(broker);
+}
+
+static void job_read_ahead(struct retained_job *job, const struct ahead *ahead)
+{
+    struct broker *broker = job->sub->session->broker;
+    mem_free(job->next);
+    job->next_room = ahead->topic_size_max;
+    job->next = mem_try_alloc(job->next_room);
+    if (!job->next) {
+        retained_worked(broker);
+        return;
     }
+    job->blocked = job->no_window = false;
+    job->reading = ahead->count;
+    broker->retained_used += ahead->count;
+    broker->retained_reading += ahead->count;
     job->stepping = true;
-    reader_message(broker, &job->reader, retained->position, job_read, job);
+    const struct reader_plan plan = {.places = ahead->places, .count = ahead->count};
+    reader_places(broker, &job->reader, plan, job_read, job);
     job->stepping = false;
-    return !job->reader && !job->blocked;
+}
+
+/* true when the job waits for nothing but its turn. */
+static bool job_ready(const struct retained_job *job)
+{
+    return !job->held_by && !job->reader && !job->blocked && list_empty(&job->wait_node);
+}
+
+/* One step, when something may be asked for. Returns false when the job is over. */
+static bool job_step(struct retained_job *job)
+{
+    struct ahead ahead;
+    job_look_ahead(job, job_room(job), &ahead);
+    if (ahead.count > 0)
+        job_read_ahead(job, &ahead);
+    else if (!ahead.over)
+        job_pass_over(job, &ahead);
+    return !ahead.over || ahead.count > 0;
+}
+
+/* In turn, a batch each, as many as may be asked for now. Whose session takes nothing leaves the
+ * line: its pump will run when it does. */
+static void retained_serve(struct broker *broker)
+{
+    struct list *line = &broker->retained_line;
+    while (!list_empty(line) && retained_left(broker) > 0) {
+        struct retained_job *job = LIST_FIRST(line, struct retained_job, wait_node);
+        const struct session *session = job->sub->session;
+        list_remove(&job->wait_node);
+        if (!session->link || session->opening || session->blocked || session->resend)
+            continue;
+        if (!job_step(job))
+            job_finish(job);
+        else if (job_ready(job))
+            list_push_back(line, &job->wait_node);
+    }
+    if (!list_empty(line) && broker->retained_timer.due_ms == 0)
+        timer_start(broker->deps.timers, &broker->retained_timer, 1);
 }
 
 void retained_jobs_pump(struct session *session)
 {
-    uint32_t turn = 0;
-    list_each_safe (it, &session->retained_jobs) {
+    struct broker *broker = session->broker;
+    list_each (it, &session->retained_jobs) {
         struct retained_job *job = CONTAINER_OF(it, struct retained_job, node);
-        if (job->held_by || job->reader || !list_empty(&job->wait_node))
-            continue;
-        bool over = false;
-        while (turn++ < RETAINED_TURN_MAX && job_step(job, &over))
-            ;
-        if (over)
-            job_finish(job);
-        if (session->blocked)
-            return;
-        if (turn >= RETAINED_TURN_MAX) {
-            session_pump_later(session);
-            return;
-        }
+        job->blocked = job->no_window && inflight_window(session) == 0;
+        if (job_ready(job))
+            list_push_back(&broker->retained_line, &job->wait_node);
     }
+    retained_serve(broker);
+}
+
+static void retained_line_due(struct timer *timer)
+{
+    retained_serve(CONTAINER_OF(timer, struct broker, retained_timer));
+}
+
+void retained_jobs_init(struct broker *broker)
+{
+    list_init(&broker->retained_waiting);
+    list_init(&broker->retained_line);
+    broker->retained_timer.on_due = retained_line_due;
 }

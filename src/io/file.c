@@ -111,6 +111,11 @@ int file_pread_all(int fd, void *bytes, size_t size, uint64_t offset)
     return 0;
 }
 
+void file_advise_needed(int fd, uint64_t offset, uint64_t size)
+{
+    (void)posix_fadvise(fd, (off_t)offset, (off_t)size, POSIX_FADV_WILLNEED);
+}
+
 int file_pwritev_all(int fd, struct iovec *iov, int iov_count, uint64_t offset)
 {
     const int err = fault_check(FILE_OP_WRITE);

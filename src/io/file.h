@@ -14,6 +14,8 @@ MUST_CHECK int file_openat(int dir_fd, const char *name, int flags,
                            mode_t mode); /* adds O_CLOEXEC */
 MUST_CHECK int file_pread_all(int fd, void *bytes, size_t size,
                               uint64_t offset); /* -ENODATA: end of file met first */
+/* Says that these bytes will be read soon. */
+void file_advise_needed(int fd, uint64_t offset, uint64_t size);
 /* Writes all or fails; a short write is continued; iov is consumed. */
 MUST_CHECK int file_pwritev_all(int fd, struct iovec *iov, int iov_count, uint64_t offset);
 MUST_CHECK int file_pwrite_all(int fd, const void *bytes, size_t size, uint64_t offset);

@@ -68,14 +68,27 @@ struct store_entry {
     uint16_t queue_count;
 };
 
-/* Reads entries [from_seq, …) of a queue, or, with position set and queue_id 0, one message.
- * From done (or from a submit that returned 1) until store_release the entries stay valid. */
+/* Where a message lies. */
+struct store_place {
+    uint64_t position;
+    uint32_t size; /* bytes of topic, properties and payload together, 0: unknown; planning only */
+};
+
+/* Reads entries [from_seq, …) of a queue; or, with queue_id 0, the one message at `position`, or
+ * those at several places. From done (or from a submit that returned 1) until store_release the
+ * entries stay valid.
+ *
+ * Of several places the entries are the first ones, in the order of the places: fewer than asked
+ * for when bytes_max is reached or one cannot be read. Only when that is the first does the read
+ * fail, so whoever goes on behind the last entry learns of it then. */
 struct store_read {
     uint32_t queue_id;
     uint16_t entries_max; /* 1 to STORE_READ_MAX */
     uint32_t bytes_max;   /* of messages together; the first is returned whatever its size */
     uint64_t from_seq;    /* when trimmed: reading begins at the first entry kept */
-    uint64_t position;    /* with queue_id 0: the message to get */
+    uint64_t position;    /* with queue_id 0 and no places: the message to get */
+    const struct store_place *places; /* place_count of them, borrowed until done or release */
+    uint16_t place_count;             /* with queue_id 0; at most entries_max */
     store_read_fn *done;
 
     uint16_t entry_count;        /* results; 0 entries: from_seq is at the queue's end */
@@ -143,6 +156,7 @@ MUST_CHECK static inline int store_append(struct store *store, struct store_appe
 MUST_CHECK static inline int store_read(struct store *store, struct store_read *req)
 {
     ASSERT(req->entries_max >= 1 && req->entries_max <= STORE_READ_MAX);
+    ASSERT(req->place_count <= req->entries_max);
     return store->ops->read(store, req);
 }
 

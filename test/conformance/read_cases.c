@@ -168,6 +168,95 @@ static void gets_find_each_message(void **state)
     mem_free(acks);
 }
 
+/* What the message numbered i has; some are much larger than others. */
+static uint32_t payload_of(uint32_t i, char ret_payload[])
+{
+    const uint32_t size = i % 10 == 0 ? 30000 : 20;
+    memset(ret_payload, 'a' + (int)(i % 26), size);
+    return size;
+}
+
+/* Several at once, in the order asked for whatever the log's is; the sizes are guesses. */
+static void several_places_in_any_order(void **state)
+{
+    struct engine *engine = *state;
+    enum { COUNT = 200 };
+    static char payload[30000];
+    struct ack *acks = mem_new(COUNT * sizeof *acks);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        struct message message = plain_message(1, "");
+        message.payload = slice_of(payload, payload_of(i, payload));
+        assert_int_equal(submit_message(engine, &acks[i], &message, NULL, 0), 0);
+    }
+    wait_all(engine);
+    for (int round = 0; round < 2; round++) {
+        for (uint32_t first = 0; first < COUNT; first += 7) {
+            struct store_place places[STORE_READ_MAX];
+            for (uint32_t i = 0; i < STORE_READ_MAX; i++)
+                places[i] = (struct store_place){
+                    .position = acks[(first + i * 37) % COUNT].position, .size = i % 3 * 20};
+            struct pull read = {.req = {.places = places, .place_count = STORE_READ_MAX}};
+            assert_int_equal(pull(engine, &read), 0);
+            assert_in_range(read.req.entry_count, 1, STORE_READ_MAX);
+            for (uint32_t i = 0; i < read.req.entry_count; i++) {
+                const struct message *found = &read.req.entries[i].message;
+                const uint32_t size = payload_of((first + i * 37) % COUNT, payload);
+                assert_int_equal(found->position, places[i].position);
+                assert_true(slice_equal(found->payload, slice_of(payload, size)));
+            }
+            store_release(engine->store, &read.req);
+        }
+        engine_kind.make_reads_slow(engine);
+    }
+    mem_free(acks);
+}
+
+/* Reads three places; the entries must be the first `count` of them. */
+static int pull_three(struct engine *engine, const struct store_place places[3], uint32_t bytes_max,
+                      uint16_t count)
+{
+    struct pull read = {.req = {.places = places, .place_count = 3, .bytes_max = bytes_max}};
+    const int err = pull(engine, &read);
+    assert_int_equal(read.req.entry_count, count);
+    for (uint16_t i = 0; i < count; i++)
+        assert_int_equal(read.req.entries[i].message.position, places[i].position);
+    store_release(engine->store, &read.req);
+    return err;
+}
+
+/* Only when the first is not there a read of several fails. */
+static void several_places_end_before_one_that_is_not_there(void **state)
+{
+    struct engine *engine = *state;
+    struct ack acks[3] = {0};
+    for (size_t i = 0; i < ARRAY_COUNT(acks); i++) {
+        const struct message message = plain_message(1, "payload");
+        assert_int_equal(submit_message(engine, &acks[i], &message, NULL, 0), 0);
+    }
+    wait_all(engine);
+    const uint64_t here[] = {acks[2].position, acks[0].position, acks[1].position};
+    struct store_stats stats;
+    engine->store->ops->stats(engine->store, &stats);
+    for (int round = 0; round < 2; round++) {
+        for (uint16_t bad = 0; bad <= 3; bad++) {
+            struct store_place places[3];
+            for (uint16_t i = 0; i < 3; i++)
+                places[i] = (struct store_place){
+                    .position = i == bad ? stats.head_position : here[i], .size = 19};
+            assert_int_equal(pull_three(engine, places, 1000, bad), bad ? 0 : ERR_TRIMMED);
+            if (bad > 0 && bad < 3) {
+                places[bad].position = here[bad] + 8;
+                assert_int_equal(pull_three(engine, places, 1000, bad), 0);
+            }
+            if (bad == 3) { /* all are there; for two of them is room */
+                assert_int_equal(pull_three(engine, places, 40, 2), 0);
+                assert_int_equal(pull_three(engine, places, 1, 1), 0);
+            }
+        }
+        engine_kind.make_reads_slow(engine);
+    }
+}
+
 /* Entries that lie far apart, among those of many queues, in memory and from where they are kept.
  */
 static void many_queues(void **state)
@@ -207,6 +296,9 @@ int read_cases(void)
         cmocka_unit_test_setup_teardown(results_stay_until_released, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_pending_read_can_be_cancelled, set_up, tear_down),
         cmocka_unit_test_setup_teardown(gets_find_each_message, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(several_places_in_any_order, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(several_places_end_before_one_that_is_not_there, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(many_queues, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("reads", cases, NULL, NULL);

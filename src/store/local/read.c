@@ -4,6 +4,9 @@
  * files otherwise. The worker reads records that lie close together with one call, and checks each:
  * a record that is not what the index promised is damage, unless its segment was freed meanwhile;
  * then the read begins again at the first entry kept.
+ *
+ * Messages at several places, which may lie anywhere, are read in the order in which they lie in
+ * the log, and handed over in the order asked for. How large their records are is guessed.
  */
 #include "base/mem.h"
 #include "io/file.h"
@@ -17,7 +20,9 @@ enum {
     GAP_MAX = 64 * 1024,   /* bytes read for nothing rather than reading twice */
     RUN_MAX = 1024 * 1024, /* bytes read at once, unless one record is larger */
     GET_SIZE = 16 * 1024,  /* read at first for a record of unknown size */
-    OVERHEAD = 96,         /* of a record beyond its message, at least; planning only */
+    GET_EXTRA = 512,       /* of a record beyond its message, mostly not more */
+    GET_GAP_MAX = 4 * 1024,
+    OVERHEAD = 96, /* of a record beyond its message, at least; planning only */
 };
 
 /* A read under way, then what its entries lie in. */
@@ -297,16 +302,27 @@ static int find_places(struct read_state *state)
     return 0;
 }
 
-/* Reads the one record at places[0].position. */
-static int read_message(struct read_state *state)
+/* Whether a record can lie there. Returns 0, ERR_TRIMMED or ERR_CORRUPT. */
+static int check_place(const struct read_state *state, uint64_t position)
 {
-    const uint64_t position = state->places[0].position;
-    const struct segment *segment = segment_set_find(state->segments, position);
     if (is_lost(state, position))
         return ERR_TRIMMED;
-    if (!segment || position % RECORD_ALIGN != 0)
-        return ERR_CORRUPT;
-    uint64_t size = MIN(state->limit - position, (uint64_t)GET_SIZE);
+    const struct segment *segment = segment_set_find(state->segments, position);
+    const bool there = segment && position - segment->base < segment_capacity(segment->size);
+    return there && position % RECORD_ALIGN == 0 ? 0 : ERR_CORRUPT;
+}
+
+/* Bytes to read at first for the record at a place. */
+static uint64_t guess_size(const struct qplace *place)
+{
+    return place->size ? (uint64_t)place->size + GET_EXTRA : GET_SIZE;
+}
+
+/* Reads the record at a position, at first so many bytes of it. */
+static int read_message(struct read_state *state, uint64_t position, uint64_t size)
+{
+    const struct segment *segment = segment_set_find(state->segments, position);
+    size = MIN(state->limit - position, size);
     for (int round = 0; round < 2; round++) {
         struct buf *buf = buf_try_new((uint32_t)size);
         if (!buf)
@@ -334,13 +350,150 @@ static int read_message(struct read_state *state)
     return ERR_CORRUPT;
 }
 
+/* Part of a segment's file that messages lie in, and where its bytes go. */
+struct get_run {
+    const struct segment *segment;
+    uint64_t start, end; /* log positions */
+    uint64_t at;         /* in the buffer */
+};
+
+/* Runs and, for each place, the one it lies in. */
+struct get_plan {
+    struct get_run runs[STORE_READ_MAX];
+    uint8_t run_of[STORE_READ_MAX];
+    uint32_t run_count;
+    uint64_t size; /* of all runs */
+};
+
+/* Numbers of the places, as they lie in the log. */
+static void sort_places(const struct read_state *state, uint8_t *order)
+{
+    for (uint32_t i = 0; i < state->place_count; i++) {
+        uint32_t at = i;
+        for (; at > 0 && state->places[order[at - 1]].position > state->places[i].position; at--)
+            order[at] = order[at - 1];
+        order[at] = (uint8_t)i;
+    }
+}
+
+/* Up to where the place's record reaches, as far as its segment is written. */
+static uint64_t get_end(const struct read_state *state, const struct segment *segment,
+                        const struct qplace *place)
+{
+    const uint64_t file_end = segment->base + segment_capacity(segment->size);
+    const uint64_t end = MIN(place->position + guess_size(place), MIN(state->limit, file_end));
+    return end - end % RECORD_ALIGN;
+}
+
+static void plan_runs(const struct read_state *state, struct get_plan *plan)
+{
+    uint8_t order[STORE_READ_MAX];
+    sort_places(state, order);
+    plan->run_count = 0;
+    struct get_run *run = NULL;
+    for (uint32_t i = 0; i < state->place_count; i++) {
+        const struct qplace *place = &state->places[order[i]];
+        const struct segment *segment = segment_set_find(state->segments, place->position);
+        const uint64_t end = get_end(state, segment, place);
+        if (!run || segment != run->segment || place->position > run->end + GET_GAP_MAX ||
+            end > run->start + RUN_MAX) {
+            run = &plan->runs[plan->run_count++];
+            *run = (struct get_run){.segment = segment, .start = place->position};
+        }
+        run->end = MAX(run->end, end);
+        plan->run_of[order[i]] = (uint8_t)(plan->run_count - 1);
+    }
+    plan->size = 0;
+    for (uint32_t i = 0; i < plan->run_count; i++) {
+        plan->runs[i].at = plan->size;
+        plan->size += plan->runs[i].end - plan->runs[i].start;
+    }
+}
+
+/* All that has to come from the disk is asked for before the first of it is waited for. */
+static int read_runs(const struct get_plan *plan, struct buf *buf)
+{
+    for (uint32_t i = 0; plan->run_count > 1 && i < plan->run_count; i++) {
+        const struct get_run *run = &plan->runs[i];
+        file_advise_needed(run->segment->fd, segment_offset(run->segment, run->start),
+                           run->end - run->start);
+    }
+    for (uint32_t i = 0; i < plan->run_count; i++) {
+        const struct get_run *run = &plan->runs[i];
+        const int err =
+            file_pread_all(run->segment->fd, buf_bytes(buf) + run->at, run->end - run->start,
+                           segment_offset(run->segment, run->start));
+        if (err < 0)
+            return err == -ENODATA ? ERR_CORRUPT : err;
+    }
+    return 0;
+}
+
+/* Adds the message of a place from what was read, or reads it once more when that is too little.
+ * Returns 1: go on; 0: enough; or an error. */
+static int take_message(struct read_state *state, const struct get_run *run, struct buf *buf,
+                        uint64_t position, uint64_t *bytes)
+{
+    struct record record;
+    const int err = record_parse(buf_bytes(buf) + run->at + (position - run->start),
+                                 run->end - position, position, run->segment->epoch, buf, &record);
+    if (err == ERR_AGAIN) {
+        const uint32_t count = state->entry_count;
+        const int again = read_message(state, position, GET_SIZE);
+        if (again < 0)
+            return again;
+        *bytes += message_bytes(&state->entries[count].message);
+        return *bytes <= state->bytes_max;
+    }
+    if (err < 0 || !record.header->has_message)
+        return ERR_CORRUPT;
+    if (!wants(state, &record, bytes))
+        return 0;
+    add_entry(state, &record, 0);
+    return 1;
+}
+
+static int read_several(struct read_state *state)
+{
+    struct get_plan plan;
+    plan_runs(state, &plan);
+    struct buf *buf = buf_try_new((uint32_t)plan.size);
+    if (!buf)
+        return ERR_NOMEM;
+    hold_buf(state, buf);
+    const int err = read_runs(&plan, buf);
+    if (err < 0)
+        return err;
+    int more = 1;
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; more == 1 && i < state->place_count; i++)
+        more =
+            take_message(state, &plan.runs[plan.run_of[i]], buf, state->places[i].position, &bytes);
+    return state->entry_count > 0 ? 0 : more;
+}
+
+/* When not one of several could be read, it may be due to another than the first. */
+static int read_messages(struct read_state *state)
+{
+    for (uint32_t i = 0; i < state->place_count; i++) {
+        const int err = check_place(state, state->places[i].position);
+        if (err < 0 && i == 0)
+            return err;
+        if (err < 0)
+            state->place_count = i;
+    }
+    if (state->place_count > 1 && read_several(state) == 0)
+        return 0;
+    return read_message(state, state->places[0].position, guess_size(&state->places[0]));
+}
+
 static void run_read(struct work *work)
 {
     struct read_state *state = CONTAINER_OF(work, struct read_state, work);
     if (state->err < 0)
         return;
     if (state->queue_id == 0) {
-        state->err = read_message(state);
+        state->err = read_messages(state);
     } else {
         state->err = find_places(state);
         if (state->err == 0)
@@ -403,22 +556,51 @@ static int read_queue(struct local *local, struct store_read *req)
     return submit(local, req, state);
 }
 
-static int read_one(struct local *local, struct store_read *req)
+/* true when what lies at a position in the tail is a message. */
+static bool tail_has_message(const struct local *local, uint64_t position)
 {
-    const uint64_t position = req->position;
-    const bool there = position >= local->first_position && position < local->done_end;
     uint32_t n = 0;
-    const uint8_t *at =
-        there && position % RECORD_ALIGN == 0 ? tail_record(local, position, &n) : NULL;
-    const struct qplace place = {.position = position};
-    if (at && record_plausible(at, position, local->epoch, tail_chunk(&local->tail, n)->used) &&
-        record_view(at, NULL).header->has_message)
-        return serve_tail(local, req, &place, 1, 0);
-    struct read_state *state = state_new(local, 1, true);
+    const uint8_t *at = position % RECORD_ALIGN == 0 ? tail_record(local, position, &n) : NULL;
+    return at && record_plausible(at, position, local->epoch, tail_chunk(&local->tail, n)->used) &&
+           record_view(at, NULL).header->has_message;
+}
+
+/* The places asked for up to the first that is not there, and not many more than the bytes wanted
+ * allow. ret_places: room for STORE_READ_MAX. Returns how many; 0: not even the first is there. */
+static uint32_t places_there(const struct local *local, const struct store_read *req,
+                             struct qplace *ret_places)
+{
+    const struct store_place one = {.position = req->position};
+    const struct store_place *places = req->place_count ? req->places : &one;
+    const uint32_t count = MAX(req->place_count, 1);
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        ret_places[i] = (struct qplace){.position = places[i].position, .size = places[i].size};
+        bytes += places[i].size ? places[i].size : (uint64_t)GET_SIZE;
+        if (places[i].position < local->first_position || places[i].position >= local->done_end ||
+            (i > 0 && bytes > req->bytes_max))
+            return i;
+    }
+    return count;
+}
+
+/* From memory when all are there; else all from the disk, the tail's too, which is written. */
+static int read_by_place(struct local *local, struct store_read *req)
+{
+    struct qplace places[STORE_READ_MAX];
+    const uint32_t count = places_there(local, req, places);
+    uint32_t in_tail = 0;
+    while (in_tail < count && tail_has_message(local, places[in_tail].position))
+        in_tail++;
+    if (count > 0 && in_tail == count)
+        return serve_tail(local, req, places, count_tail(local, req, places, count), 0);
+    /* One buf for all together, and one for each place that it has too little of. */
+    struct read_state *state = state_new(local, MAX(count, 1u) + 1, true);
     if (!state)
         return ERR_NOMEM;
-    state->places[0] = place;
-    state->err = there ? 0 : ERR_TRIMMED;
+    memcpy(state->places, places, MAX(count, 1u) * sizeof *places);
+    state->place_count = count;
+    state->err = count > 0 ? 0 : ERR_TRIMMED;
     return submit(local, req, state);
 }
 
@@ -428,7 +610,7 @@ static int start(struct local *local, struct store_read *req)
     req->entries = NULL;
     req->lost_until = 0;
     req->engine_state = NULL;
-    return req->queue_id ? read_queue(local, req) : read_one(local, req);
+    return req->queue_id ? read_queue(local, req) : read_by_place(local, req);
 }
 
 int read_submit(struct store *store, struct store_read *req)

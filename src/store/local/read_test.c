@@ -86,6 +86,84 @@ static void bytes_wanted_bound_what_is_read(void **state)
     }
 }
 
+/* Damage ends a read of several places before it, and fails only the read that begins with it. */
+static void several_places_up_to_a_damaged_one(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_open(fixture);
+    struct store_place places[10];
+    for (size_t i = 0; i < ARRAY_COUNT(places); i++) {
+        places[i].size = 3;
+        assert_int_equal(fixture_append(fixture, "t", "m", 1, 5, &places[i].position), 0);
+    }
+    cool_down(fixture);
+    const int fd = engine_of(fixture)->segments->items[0]->fd;
+    const off_t offset =
+        (off_t)segment_offset(engine_of(fixture)->segments->items[0], places[6].position) + 8;
+    uint8_t byte = 0;
+    assert_int_equal(pread(fd, &byte, 1, offset), 1);
+    byte ^= 1;
+    assert_int_equal(pwrite(fd, &byte, 1, offset), 1);
+    struct fixture_read read = {.req = {.places = places, .place_count = ARRAY_COUNT(places)}};
+    assert_int_equal(fixture_read(fixture, &read), 0);
+    assert_int_equal(read.req.entry_count, 6);
+    store_release(fixture->store, &read.req);
+    read = (struct fixture_read){.req = {.places = &places[6], .place_count = 4}};
+    assert_int_equal(fixture_read(fixture, &read), ERR_CORRUPT);
+    read = (struct fixture_read){.req = {.places = &places[7], .place_count = 3}};
+    assert_int_equal(fixture_read(fixture, &read), 0);
+    assert_int_equal(read.req.entry_count, 3);
+    store_release(fixture->store, &read.req);
+    byte ^= 1;
+    assert_int_equal(pwrite(fd, &byte, 1, offset), 1);
+}
+
+/* A disk that fails, or a lack of memory, for all of them does not cost the first. */
+static void several_places_fail_as_the_first_alone_does(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_open(fixture);
+    struct store_place places[10];
+    for (size_t i = 0; i < ARRAY_COUNT(places); i++) {
+        places[i].size = 3;
+        assert_int_equal(fixture_append(fixture, "t", "m", 1, 5, &places[i].position), 0);
+    }
+    cool_down(fixture);
+    for (uint64_t nth = 1; nth <= 2; nth++) {
+        struct fixture_read read = {.req = {.places = places, .place_count = ARRAY_COUNT(places)}};
+        file_fail_at(FILE_OP_READ, nth, EIO, nth == 2);
+        assert_int_equal(fixture_read(fixture, &read), 0);
+        file_fail_at(FILE_OP_READ, 0, 0, false);
+        assert_int_equal(read.req.entry_count, nth == 1 ? 1 : ARRAY_COUNT(places));
+        store_release(fixture->store, &read.req);
+    }
+    struct fixture_read read = {.req = {.places = places, .place_count = ARRAY_COUNT(places)}};
+    file_fail_at(FILE_OP_READ, 1, EIO, true);
+    assert_int_equal(fixture_read(fixture, &read), -EIO);
+    file_fail_at(FILE_OP_READ, 0, 0, false);
+}
+
+/* Some in memory, some on disk only: the tail has been written. */
+static void several_places_in_the_tail_and_not(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_open(fixture);
+    struct store_place places[10];
+    for (size_t i = 0; i < ARRAY_COUNT(places); i++) {
+        const size_t at = (i * 3) % ARRAY_COUNT(places);
+        places[at].size = 3;
+        assert_int_equal(fixture_append(fixture, "t", "m", 1, 5, &places[at].position), 0);
+        if (i == ARRAY_COUNT(places) / 2)
+            cool_down(fixture);
+    }
+    struct fixture_read read = {.req = {.places = places, .place_count = ARRAY_COUNT(places)}};
+    assert_int_equal(fixture_read(fixture, &read), 0);
+    assert_int_equal(read.req.entry_count, ARRAY_COUNT(places));
+    for (size_t i = 0; i < ARRAY_COUNT(places); i++)
+        assert_int_equal(read.req.entries[i].message.position, places[i].position);
+    store_release(fixture->store, &read.req);
+}
+
 /* A segment may be freed while a worker reads it: the read begins again at the first entry kept. */
 static void a_read_overtaken_by_a_trim_begins_again(void **state)
 {
@@ -200,6 +278,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(positions_that_hold_no_message_are_refused, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(bytes_wanted_bound_what_is_read, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(several_places_up_to_a_damaged_one, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(several_places_fail_as_the_first_alone_does, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(several_places_in_the_tail_and_not, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_read_overtaken_by_a_trim_begins_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_cancelled_read_is_not_heard_of, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_read_pending_at_the_end_is_cancelled, set_up, tear_down),

@@ -275,9 +275,9 @@ static int read_queue(struct mem *mem, struct read_state *state)
     return 0;
 }
 
-static int read_message(struct mem *mem, struct read_state *state)
+/* Returns 0, ERR_TRIMMED or ERR_CORRUPT. */
+static int find_message(const struct mem *mem, uint64_t position, const struct record **ret_record)
 {
-    const uint64_t position = state->req->position;
     if (position < mem->first_position || position >= mem->done_end)
         return ERR_TRIMMED;
     uint64_t low = mem->log.first, high = mem->log.end;
@@ -291,7 +291,26 @@ static int read_message(struct mem *mem, struct read_state *state)
     const struct record *record = low < mem->log.end ? mem->log.items[low] : NULL;
     if (!record || record->position != position)
         return ERR_CORRUPT;
-    add_entry(state, record, 0);
+    *ret_record = record;
+    return 0;
+}
+
+static int read_places(struct mem *mem, struct read_state *state)
+{
+    const struct store_read *req = state->req;
+    const struct store_place one = {.position = req->position};
+    const struct store_place *places = req->place_count ? req->places : &one;
+    uint64_t bytes = 0;
+    for (uint16_t i = 0; i < MAX(req->place_count, 1); i++) {
+        const struct record *record = NULL;
+        const int err = find_message(mem, places[i].position, &record);
+        if (err < 0)
+            return i == 0 ? err : 0;
+        bytes += message_bytes(&record->message);
+        if (i > 0 && bytes > req->bytes_max)
+            break;
+        add_entry(state, record, 0);
+    }
     return 0;
 }
 
@@ -304,7 +323,7 @@ static void state_free(struct read_state *state)
 
 static int look_up(struct mem *mem, struct read_state *state)
 {
-    return state->req->queue_id ? read_queue(mem, state) : read_message(mem, state);
+    return state->req->queue_id ? read_queue(mem, state) : read_places(mem, state);
 }
 
 /* Hands the entries over, until released; nothing stays of a read without any. */
