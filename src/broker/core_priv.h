@@ -459,9 +459,6 @@ void inflight_undo(struct inflight *inflight);
 /* Frees one that is in no list, once no write is under way; its row, if it has one, goes with the
  * next progress record. */
 void inflight_dispose(struct broker *broker, struct inflight *inflight);
-/* QoS 2: who it went to must outlive a crash, for its session, or for the group it belongs to: what
- * was sent to a member whose session is gone goes to no other. [MQTT5-4.8.2-5] */
-bool inflight_needs_row(const struct inflight *inflight);
 /* QoS 2: writes its row with its state; then `unsent` or PUBREL. Or removes it, then ends it. */
 void inflight_write(struct inflight *inflight);
 /* Adds its row to txn, as it is once that is durable. */

@@ -154,8 +154,9 @@ bool lost_retry(struct broker *broker)
     broker->txn = (struct txn){.parts = NULL};
     broker->retrying = true;
     bool written = sessions_remove_again(broker);
-    while (written && !list_empty(&broker->lost))
-        written = write_again(LIST_FIRST(&broker->lost, struct lost, node)->session) == 0;
+    const struct lost *lost;
+    while (written && (lost = LIST_FIRST(&broker->lost, struct lost, node)))
+        written = write_again(lost->session) == 0;
     broker->retrying = false;
     txn_done(&broker->txn);
     broker->txn = kept;
