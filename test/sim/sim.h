@@ -146,13 +146,13 @@ struct model_client {
     bool removes; /* and the server has to end a durable session first */
     struct connect how;
     uint32_t connection, connect_tick;
-    uint8_t state;                   /* enum session_state */
-    bool wild;                       /* one that had ended may be back, with all it had */
-    uint32_t ended_tick;             /* of the end of the last one; 0: that is in the log */
-    uint32_t ended_expiry_s;         /* the longest its row may say */
+    uint8_t state;           /* enum session_state */
+    bool wild;               /* one that had ended may be back, with all it had */
+    uint32_t ended_tick;     /* of the end of the last one; 0: that is in the log */
+    uint32_t ended_expiry_s; /* the longest its row may say */
     uint32_t expiry_s;
     uint32_t row_expiry_s, row_least_s; /* what its row says may be between */
-    uint32_t begun_tick;             /* of the session */
+    uint32_t begun_tick;                /* of the session */
     uint32_t left_tick; /* of the end of the connection; what it says is in the log behind */
     uint64_t end_lo_ms, end_hi_ms; /* the session ends between; NEVER while connected */
     uint64_t row_end_ms; /* the end that its row says, as no write took it back; 0: none */
