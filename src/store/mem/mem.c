@@ -66,6 +66,7 @@ struct mem {
     struct meta meta;
     struct store_watcher watcher;
     struct list pending; /* requests, in order */
+    struct list refused; /* appends that failed, about to be told */
     struct list held;    /* results of reads not yet released */
     struct list written; /* records completed, not durable */
     uint32_t pending_count;
@@ -437,19 +438,18 @@ static void fail_append(struct mem *mem, struct record *record)
 /* It fails, and all that are pending behind it: so it was decided when they were submitted. */
 static void fail_with_all_behind(struct mem *mem, struct record *record)
 {
-    struct list failed;
-    list_init(&failed);
-    list_push_back(&failed, &record->request.node);
     list_each_safe (it, &mem->pending) {
-        if (CONTAINER_OF(it, struct request, node)->is_read)
+        const struct request *request = CONTAINER_OF(it, struct request, node);
+        if (request->is_read)
             continue;
         list_remove(it);
-        list_push_back(&failed, it);
+        list_push_back(&mem->refused, it);
         mem->pending_count--;
     }
+    list_push_front(&mem->refused, &record->request.node);
     mem->telling = true;
-    while (!list_empty(&failed)) {
-        struct request *request = LIST_FIRST(&failed, struct request, node);
+    while (!list_empty(&mem->refused)) {
+        struct request *request = LIST_FIRST(&mem->refused, struct request, node);
         list_remove(&request->node);
         fail_append(mem, CONTAINER_OF(request, struct record, request));
     }
@@ -684,6 +684,7 @@ static struct mem *mem_store_new(void)
     mem->store.ops = &mem_store_ops;
     mem->meta.ops = &mem_meta_ops;
     list_init(&mem->pending);
+    list_init(&mem->refused);
     list_init(&mem->held);
     list_init(&mem->written);
     list_init(&mem->step.node);
