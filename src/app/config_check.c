@@ -61,7 +61,7 @@ static int check_listeners(const struct config *config, struct config_blame *ret
         const char *text = config->listeners.items[i];
         if (listener_url_parse(text, &url, &unused) < 0) {
             ret_blame->item = text;
-            strbuf_add(allowed, "mqtt://HOST:PORT, PORT up to 65535, or mqtt+unix:PATH");
+            strbuf_add(allowed, LISTENER_URL_FORMS);
             return ERR_INVALID;
         }
     }

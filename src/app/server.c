@@ -34,9 +34,9 @@ static void on_store_drained(void *data)
     }
 }
 
-static void on_admin_accept(void *data, int fd, const char *address)
+static void on_admin_accept(void *data, int fd, const struct peer *peer)
 {
-    (void)address;
+    (void)peer;
     struct server *server = data;
     admin_accept(server->admin, fd);
 }

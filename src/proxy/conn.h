@@ -105,6 +105,8 @@ struct conn {
 
 /* Takes over the stream. */
 struct conn *conn_new(struct proxy *proxy, struct stream *stream, const char *address);
+/* The transport may know by now where the client really is. */
+void conn_take_address(struct conn *conn);
 /* Frees at once; tells the core when it does not know yet. */
 struct conn *conn_free(struct conn *conn);
 /* Asks for conn_work at the end of the iteration. */

@@ -1,7 +1,7 @@
 #include "proxy/proxy_priv.h"
 
 #include "base/mem.h"
-#include "net/tcp.h"
+#include "net/stack.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -13,8 +13,10 @@ enum {
 
 struct proxy_listener {
     struct list node;
+    struct proxy *proxy;
     char *url;
-    struct listener *listener;
+    struct stack *stack;
+    struct listener *listener; /* NULL while it is being opened */
 };
 
 void proxy_config_default(struct proxy_config *config)
@@ -179,7 +181,8 @@ struct conn *proxy_adopt(struct proxy *proxy, struct stream *stream, const char 
 /* --- listeners ------------------------------------------------------------------------------- */
 
 /* The stream of an accepted socket: on the front with the fewest, or on this loop. */
-static struct stream *open_stream(struct proxy *proxy, int fd)
+static struct stream *open_stream(struct proxy *proxy, struct stack *stack, int fd,
+                                  const struct peer *peer)
 {
     struct front *chosen = NULL;
     for (uint32_t i = 0; i < proxy->front_count; i++) {
@@ -187,7 +190,8 @@ static struct stream *open_stream(struct proxy *proxy, int fd)
         if (!chosen || front_relays(front) < front_relays(chosen))
             chosen = front;
     }
-    return chosen ? relay_new(chosen, fd) : tcp_new(proxy->deps.loop, fd);
+    return chosen ? relay_new(chosen, stack, fd, peer_ref(peer))
+                  : stack_open(stack, proxy->deps.loop, fd, peer_ref(peer));
 }
 
 /* Makes room for one more: of those that have not said who they are, the one that has had the most
@@ -210,9 +214,10 @@ static bool has_memory(struct proxy *proxy)
     return budget_has(&proxy->budget, BUDGET_SMALL, 0);
 }
 
-static void on_accept(void *data, int fd, const char *address)
+static void on_accept(void *data, int fd, const struct peer *peer)
 {
-    struct proxy *proxy = data;
+    const struct proxy_listener *listener = data;
+    struct proxy *proxy = listener->proxy;
     const char *full = NULL;
     if (proxy->conn_count >= proxy->config.connections_max && !displace(proxy))
         full = "limits.max_connections";
@@ -221,42 +226,45 @@ static void on_accept(void *data, int fd, const char *address)
     if (full) {
         metric_add(&proxy->deps.metrics->connections_refused, 1);
         log_write(proxy->deps.log, LOG_WARN, "conn",
-                  "refused the connection from %s: %s is reached", address, full);
+                  "refused the connection from %s: %s is reached", peer->text, full);
         (void)close(fd);
         return;
     }
-    (void)proxy_adopt(proxy, open_stream(proxy, fd), address);
-}
-
-int proxy_listen(struct proxy *proxy, const char *url, struct errmsg *reterr)
-{
-    struct listener_url parsed;
-    const struct listener_config config = {
-        .loop = proxy->deps.loop,
-        .log = proxy->deps.log,
-        .backlog = proxy->config.backlog,
-        .on_accept = on_accept,
-        .data = proxy,
-    };
-    struct listener *listener = NULL;
-    int err = listener_url_parse(url, &parsed, reterr);
-    if (err == 0)
-        err = listener_new(&parsed, &config, &listener, reterr);
-    if (err < 0)
-        return err;
-    struct proxy_listener *added = mem_new(sizeof *added);
-    added->url = mem_strdup(url);
-    added->listener = listener;
-    list_push_back(&proxy->listeners, &added->node);
-    return 0;
+    (void)proxy_adopt(proxy, open_stream(proxy, listener->stack, fd, peer), peer->text);
 }
 
 static void listener_close(struct proxy_listener *it)
 {
     list_remove(&it->node);
     (void)listener_free(it->listener);
+    (void)stack_unref(it->stack);
     mem_free(it->url);
     mem_free(it);
+}
+
+int proxy_listen(struct proxy *proxy, const char *url, struct errmsg *reterr)
+{
+    struct listener_url parsed;
+    int err = listener_url_parse(url, &parsed, reterr);
+    if (err < 0)
+        return err;
+    struct proxy_listener *added = mem_new(sizeof *added);
+    const struct listener_config config = {
+        .loop = proxy->deps.loop,
+        .log = proxy->deps.log,
+        .backlog = proxy->config.backlog,
+        .on_accept = on_accept,
+        .data = added,
+    };
+    list_push_back(&proxy->listeners, &added->node);
+    added->proxy = proxy;
+    added->url = mem_strdup(url);
+    err = stack_new(&parsed, &added->stack, reterr);
+    if (err == 0)
+        err = listener_new(&parsed, &config, &added->listener, reterr);
+    if (err < 0)
+        listener_close(added);
+    return err;
 }
 
 static void close_listeners(struct proxy *proxy)

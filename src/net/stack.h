@@ -1,0 +1,28 @@
+/* Stack: how the connections of one listener are carried, stage upon stage.
+ *
+ *     socket ▶ MQTT
+ *
+ * Made once for a listener from its URL, unchanged from then on, and counted: the front that opens
+ * a connection may do so after the listener is gone.
+ *
+ * Thread: any.
+ */
+#pragma once
+
+#include "net/listener_url.h"
+#include "net/peer.h"
+#include "net/stream.h"
+
+struct stack;
+
+/* One reference. Returns 0, or an error with the reason in reterr. */
+MUST_CHECK int stack_new(const struct listener_url *url, struct stack **ret_stack,
+                         struct errmsg *reterr);
+struct stack *stack_ref(struct stack *stack);   /* returns stack */
+struct stack *stack_unref(struct stack *stack); /* NULL is fine; returns NULL */
+
+/* The topmost stage for the accepted, non-blocking socket `fd`, which it takes over, as it does the
+ * reference to `peer`. Handshakes happen inside: reading gives ERR_AGAIN until they are done.
+ * Thread: the loop's. */
+struct stream *stack_open(const struct stack *stack, struct loop *loop, int fd,
+                          const struct peer *peer);
