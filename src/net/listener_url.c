@@ -17,10 +17,26 @@ struct scheme {
 
 static const struct scheme schemes[] = {
     {"mqtt", LISTENER_TCP, false, false, 1883, NULL},
-    {"mqtts", LISTENER_TCP, true, false, 8883, "TLS is not part of this version"},
+    {"mqtts", LISTENER_TCP, true, false, 8883, NULL},
     {"ws", LISTENER_TCP, false, true, 8888, "WebSocket is not part of this version"},
     {"wss", LISTENER_TCP, true, true, 8889, "WebSocket is not part of this version"},
     {"quic", LISTENER_UDP, true, false, 14567, "QUIC is not part of this version"},
+};
+
+/* What options there are. words: what is allowed, separated by '|'; NULL: a text. */
+static const struct option {
+    const char *name;
+    const char *words;
+    bool tls_only;
+} options[] = {
+    {"certificate", NULL, true},
+    {"private_key", NULL, true},
+    {"client_ca", NULL, true},
+    {"client_certificate", "none|optional|required", true},
+    {"crl", NULL, true},
+    {"ocsp_response", NULL, true},
+    {"min_version", "1.2|1.3", true},
+    {"priorities", NULL, true},
 };
 
 static const struct scheme unix_scheme = {"mqtt+unix", LISTENER_UNIX, false, false, 0, NULL};
@@ -29,7 +45,7 @@ static int copy_part(const char *what, struct slice part, size_t max, const char
                      struct errmsg *reterr)
 {
     if (part.size > max) {
-        errmsg_wrap(reterr, "'%s': the %s is longer than %zu bytes", url, what, max);
+        errmsg_wrap(reterr, "'%s': more than %zu bytes of %s", url, max, what);
         return ERR_INVALID;
     }
     if (part.size > 0)
@@ -109,7 +125,7 @@ static int parse_authority(struct slice text, const char *url, struct listener_u
         errmsg_wrap(reterr, "'%s': the host is missing ('*' means all addresses)", url);
         return ERR_INVALID;
     }
-    err = copy_part("host", host, LISTENER_HOST_MAX, url, ret_url->host, reterr);
+    err = copy_part("host name", host, LISTENER_HOST_MAX, url, ret_url->host, reterr);
     if (err < 0)
         return err;
     struct in6_addr address;
@@ -131,12 +147,12 @@ static int parse_authority(struct slice text, const char *url, struct listener_u
 static int parse_network(const char *text, const char *url, struct listener_url *ret_url,
                          struct errmsg *reterr)
 {
-    const size_t size = strcspn(text, "/?");
+    const size_t size = strcspn(text, "/");
     const char *path = text + size;
     int err = parse_authority(slice_of(text, size), url, ret_url, reterr);
     if (err < 0)
         return err;
-    if (*path != '\0' && (!ret_url->websocket || *path == '?' || strchr(path, '?'))) {
+    if (*path != '\0' && !ret_url->websocket) {
         errmsg_wrap(reterr, "'%s': only HOST:PORT may follow '%s://'", url, ret_url->scheme);
         return ERR_INVALID;
     }
@@ -165,12 +181,129 @@ static const struct scheme *find_scheme(const char *text, const char **ret_rest)
     return NULL;
 }
 
+/* --- options ------------------------------------------------------------------------------ */
+
+static int hex_digit(char c)
+{
+    static const char digits[] = "0123456789abcdef";
+    const char *found =
+        c != '\0' ? strchr(digits, c >= 'A' && c <= 'F' ? c + ('a' - 'A') : c) : NULL;
+    return found ? (int)(found - digits) : -1;
+}
+
+static int decode(struct slice text, char *ret_value)
+{
+    const char *p = (const char *)text.bytes, *end = p + text.size;
+    size_t size = 0;
+    while (p < end) {
+        if (size == LISTENER_VALUE_MAX)
+            return ERR_FULL;
+        char c = *p++;
+        if (c == '%') {
+            const int high = end - p >= 2 ? hex_digit(p[0]) : -1;
+            const int low = high >= 0 ? hex_digit(p[1]) : -1;
+            if (low < 0 || high + low == 0)
+                return ERR_INVALID;
+            c = (char)(high * 16 + low);
+            p += 2;
+        }
+        ret_value[size++] = c;
+    }
+    ret_value[size] = '\0';
+    return 0;
+}
+
+static const struct option *find_option(struct slice name)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(options); i++) {
+        if (name.size == strlen(options[i].name) &&
+            memcmp(options[i].name, name.bytes, name.size) == 0)
+            return &options[i];
+    }
+    return NULL;
+}
+
+static bool is_one_of(const char *word, const char *words)
+{
+    const size_t size = strlen(word);
+    for (const char *at = words; at; at = strchr(at, '|') ? strchr(at, '|') + 1 : NULL) {
+        if (strcspn(at, "|") == size && memcmp(at, word, size) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Splits NAME=VALUE off the front of *rest. */
+static void split_option(const char **rest, struct slice *ret_name, struct slice *ret_value)
+{
+    const char *text = *rest;
+    const size_t size = strcspn(text, "&"), name_size = strcspn(text, "=&");
+    *ret_name = slice_of(text, name_size);
+    *ret_value = name_size < size ? slice_of(text + name_size + 1, size - name_size - 1)
+                                  : slice_of(text + size, 0);
+    *rest = text[size] == '&' ? text + size + 1 : text + size;
+}
+
+bool listener_option_next(const char **rest, struct listener_option *ret_option)
+{
+    if (**rest == '\0')
+        return false;
+    struct slice name, value;
+    split_option(rest, &name, &value);
+    const struct option *option = find_option(name);
+    ASSERT(option != NULL);
+    const int err = decode(value, ret_option->value);
+    ASSERT(err == 0); /* it was checked */
+    ret_option->name = option->name;
+    return true;
+}
+
+static int check_option(struct slice name, struct slice value, const char *url,
+                        const struct listener_url *parsed, struct errmsg *reterr)
+{
+    char text[LISTENER_VALUE_MAX + 1];
+    const struct option *option = find_option(name);
+    const char *shown = (const char *)name.bytes;
+    if (!option) {
+        errmsg_wrap(reterr, "'%s': there is no option '%.*s'", url, (int)name.size, shown);
+    } else if (option->tls_only && !parsed->tls) {
+        errmsg_wrap(reterr, "'%s': '%s' is for listeners with TLS, which '%s' is not", url,
+                    option->name, parsed->scheme);
+    } else if (value.size == 0) {
+        errmsg_wrap(reterr, "'%s': the option '%s' has no value", url, option->name);
+    } else if (decode(value, text) < 0) {
+        errmsg_wrap(reterr,
+                    "'%s': the value of '%s' is too long, or has a '%%' without two "
+                    "hexadecimal digits other than 00",
+                    url, option->name);
+    } else if (option->words && !is_one_of(text, option->words)) {
+        errmsg_wrap(reterr, "'%s': '%s' is one of %s", url, option->name, option->words);
+    } else {
+        return 0;
+    }
+    return ERR_INVALID;
+}
+
+static int parse_query(const char *query, const char *url, struct listener_url *ret_url,
+                       struct errmsg *reterr)
+{
+    int err =
+        copy_part("options", slice_str(query), LISTENER_QUERY_MAX, url, ret_url->query, reterr);
+    for (const char *rest = query; err == 0 && *rest != '\0';) {
+        struct slice name, value;
+        split_option(&rest, &name, &value);
+        err = check_option(name, value, url, ret_url, reterr);
+    }
+    return err;
+}
+
 int listener_url_parse(const char *text, struct listener_url *ret_url, struct errmsg *reterr)
 {
     const char *rest = NULL;
     const struct scheme *scheme = find_scheme(text, &rest);
     if (!scheme) {
-        errmsg_wrap(reterr, "'%s': a listener is 'mqtt://HOST:PORT' or 'mqtt+unix:PATH'", text);
+        errmsg_wrap(reterr, "'%s': it begins with none of the words that listeners begin with",
+                    text);
         return ERR_INVALID;
     }
     struct listener_url url = {.scheme = scheme->name,
@@ -178,12 +311,18 @@ int listener_url_parse(const char *text, struct listener_url *ret_url, struct er
                                .tls = scheme->tls,
                                .websocket = scheme->websocket,
                                .port = scheme->port};
-    int err = scheme == &unix_scheme ? parse_unix(rest, text, &url, reterr)
-                                     : parse_network(rest, text, &url, reterr);
+    char place[LISTENER_HOST_MAX + LISTENER_PATH_MAX + 16];
+    const size_t size = strcspn(rest, "?");
+    int err = copy_part("address", slice_of(rest, size), sizeof place - 1, text, place, reterr);
+    if (err == 0)
+        err = scheme == &unix_scheme ? parse_unix(place, text, &url, reterr)
+                                     : parse_network(place, text, &url, reterr);
     if (err == 0 && scheme->missing) {
         errmsg_wrap(reterr, "'%s': %s", text, scheme->missing);
         err = ERR_INVALID;
     }
+    if (err == 0 && rest[size] == '?')
+        err = parse_query(rest + size + 1, text, &url, reterr);
     if (err == 0)
         *ret_url = url;
     return err;

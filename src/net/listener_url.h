@@ -7,6 +7,9 @@
  *     quic://HOST[:PORT]          QUIC, 14567
  *     mqtt+unix:PATH              a Unix socket
  *
+ * Options of the listener follow as ?NAME=VALUE&NAME=VALUE, for which there are keys tls.NAME that
+ * hold for all listeners without one of their own: see listener_url.c. %XX stands for a byte.
+ *
  * HOST is an IPv4 address, an [IPv6 address], a name or '*' (all addresses of both families). A
  * name that has several addresses is listened to on each. Port 0 lets the system choose.
  *
@@ -20,6 +23,8 @@
 
 #define LISTENER_HOST_MAX      255
 #define LISTENER_PATH_MAX      107
+#define LISTENER_QUERY_MAX     2047
+#define LISTENER_VALUE_MAX     1023
 #define LISTENER_ADDRESSES_MAX 8
 
 enum listener_kind { LISTENER_TCP, LISTENER_UDP, LISTENER_UNIX };
@@ -30,17 +35,26 @@ struct listener_url {
     bool tls;
     bool websocket;
     uint16_t port;
-    char host[LISTENER_HOST_MAX + 1]; /* without brackets; "*" = everywhere; empty for Unix */
-    char path[LISTENER_PATH_MAX + 1]; /* of the Unix socket, or of the WebSocket's request */
+    char host[LISTENER_HOST_MAX + 1];   /* without brackets; "*" = everywhere; empty for Unix */
+    char path[LISTENER_PATH_MAX + 1];   /* of the Unix socket, or of the WebSocket's request */
+    char query[LISTENER_QUERY_MAX + 1]; /* the options; checked */
+};
+
+struct listener_option {
+    const char *name; /* a constant */
+    char value[LISTENER_VALUE_MAX + 1];
 };
 
 /* The forms above in one sentence, for error messages. */
-#define LISTENER_URL_FORMS "mqtt://HOST:PORT, PORT up to 65535, or mqtt+unix:PATH"
+#define LISTENER_URL_FORMS                                                                         \
+    "mqtt://HOST:PORT, mqtts://HOST:PORT, PORT up to 65535, or mqtt+unix:PATH"
 
 /* Parses one URL. Returns 0, or ERR_INVALID and in reterr what is wrong with it; so also for a
  * scheme that this version does not serve. */
 MUST_CHECK int listener_url_parse(const char *text, struct listener_url *ret_url,
                                   struct errmsg *reterr);
+/* Takes the next option; *rest begins as url->query. false: there are no more. */
+bool listener_option_next(const char **rest, struct listener_option *ret_option);
 
 struct listener_address {
     struct sockaddr_storage address;

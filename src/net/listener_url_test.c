@@ -3,6 +3,7 @@
 
 #include "base/unit.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static void urls_are_parsed(void **state)
@@ -41,14 +42,14 @@ static void bad_urls_are_explained(void **state)
     static const struct {
         const char *url, *told;
     } rows[] = {
-        {"", "a listener is 'mqtt://HOST:PORT'"},
-        {"127.0.0.1:1883", "a listener is"},
-        {"http://x:1", "a listener is"},
-        {"mqtt:x:1", "a listener is"},
-        {"mqtts://x:1", "'mqtts://x:1': TLS is not part of this version"},
+        {"", "it begins with none of the words"},
+        {"127.0.0.1:1883", "it begins with none"},
+        {"http://x:1", "it begins with none"},
+        {"mqtt:x:1", "it begins with none"},
+        {"mqtts://x:1/y", "only HOST:PORT may follow 'mqtts://'"},
         {"ws://x:1/mqtt", "WebSocket is not part of this version"},
         {"wss://x", "WebSocket is not part of this version"},
-        {"ws://x:1/mqtt?a=b", "only HOST:PORT may follow 'ws://'"},
+        {"ws://x:1/mqtt?a=b", "WebSocket is not part of this version"},
         {"quic://x:1", "QUIC is not part of this version"},
         {"quic://x:1/mqtt", "only HOST:PORT may follow 'quic://'"},
         {"mqtt://", "the host is missing"},
@@ -64,13 +65,29 @@ static void bad_urls_are_explained(void **state)
         {"mqtt://[localhost]:1", "'localhost' is not an IPv6 address"},
         {"mqtt://x:1/path", "only HOST:PORT may follow"},
         {"mqtt://user@x:1", "only HOST:PORT may follow"},
+        {"mqtts://x:1?", NULL},
+        {"mqtts://x:1?certificate=a", NULL},
+        {"mqtts://x:1?colour=red", "there is no option 'colour'"},
+        {"mqtts://x:1?=red", "there is no option ''"},
+        {"mqtts://x:1?&crl=a", "there is no option ''"},
+        {"mqtts://x:1?crl", "the option 'crl' has no value"},
+        {"mqtts://x:1?crl=&min_version=1.2", "the option 'crl' has no value"},
+        {"mqtts://x:1?crl=a%2", "the value of 'crl'"},
+        {"mqtts://x:1?crl=a%zz", "the value of 'crl'"},
+        {"mqtts://x:1?crl=a%00b", "the value of 'crl'"},
+        {"mqtts://x:1?min_version=1.1", "'min_version' is one of 1.2|1.3"},
+        {"mqtts://x:1?min_version=1", "'min_version' is one of 1.2|1.3"},
+        {"mqtts://x:1?client_certificate=required|optional", "is one of none|optional|required"},
+        {"mqtt://x:1?crl=a", "'crl' is for listeners with TLS, which 'mqtt' is not"},
+        {"mqtt+unix:/x?crl=a", "'crl' is for listeners with TLS, which 'mqtt+unix' is not"},
         {"mqtt+unix:", "must have 1 to 107 bytes"},
     };
     for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
         struct listener_url url;
         struct errmsg why = {0};
-        assert_int_equal(listener_url_parse(rows[i].url, &url, &why), ERR_INVALID);
-        if (!strstr(why.text, rows[i].told))
+        const int err = listener_url_parse(rows[i].url, &url, &why);
+        assert_int_equal(err, rows[i].told ? ERR_INVALID : 0);
+        if (rows[i].told && !strstr(why.text, rows[i].told))
             fail_msg("'%s' does not say '%s'", why.text, rows[i].told);
     }
     char text[400] = "mqtt+unix:/";
@@ -79,6 +96,63 @@ static void bad_urls_are_explained(void **state)
     struct errmsg why = {0};
     assert_int_equal(listener_url_parse(text, &url, &why), ERR_INVALID);
     assert_non_null(strstr(why.text, "must have 1 to 107 bytes"));
+}
+
+static void options_are_taken_one_by_one(void **state)
+{
+    (void)state;
+    struct listener_url url;
+    struct listener_option option;
+    struct errmsg why = {0};
+    assert_int_equal(listener_url_parse("mqtts://x:1?certificate=/etc/a%26b%3F.pem&client_ca=c=d&"
+                                        "certificate=e%c3%A9&",
+                                        &url, &why),
+                     0);
+    assert_string_equal(url.host, "x");
+    const char *rest = url.query;
+    assert_true(listener_option_next(&rest, &option));
+    assert_string_equal(option.name, "certificate");
+    assert_string_equal(option.value, "/etc/a&b?.pem");
+    assert_true(listener_option_next(&rest, &option));
+    assert_string_equal(option.name, "client_ca");
+    assert_string_equal(option.value, "c=d");
+    assert_true(listener_option_next(&rest, &option));
+    assert_string_equal(option.name, "certificate");
+    assert_string_equal(option.value, "e\xc3\xa9");
+    assert_false(listener_option_next(&rest, &option));
+}
+
+/* What is longer than there is room for is refused, and nothing behind the room is written. */
+static void long_parts_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *before;
+        size_t fits;
+        const char *after;
+    } rows[] = {
+        {"mqtts://", LISTENER_HOST_MAX, ":1"},
+        {"mqtts://x:1?crl=", LISTENER_VALUE_MAX, ""},
+        {"mqtt+unix:", LISTENER_PATH_MAX, ""},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
+        for (size_t more = 0; more < 2; more++) {
+            char text[LISTENER_QUERY_MAX], filler[LISTENER_QUERY_MAX] = {0};
+            struct listener_url url;
+            struct errmsg why = {0};
+            memset(filler, 'y', rows[i].fits + more);
+            (void)snprintf(text, sizeof text, "%s%s%s", rows[i].before, filler, rows[i].after);
+            assert_int_equal(listener_url_parse(text, &url, &why), more ? ERR_INVALID : 0);
+        }
+    }
+    char text[LISTENER_QUERY_MAX + 64] = "mqtts://x?crl=a";
+    while (strlen(text) <= LISTENER_QUERY_MAX)
+        memcpy(text + strlen(text), "&crl=a", 7);
+    struct listener_url url;
+    struct errmsg why = {0};
+    assert_int_equal(listener_url_parse(text, &url, &why), 0);
+    memcpy(text + strlen(text), "&crl=a&crl=a", 13);
+    assert_int_equal(listener_url_parse(text, &url, &why), ERR_INVALID);
 }
 
 static void loopback_is_recognized(void **state)
@@ -108,6 +182,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(urls_are_parsed),
         cmocka_unit_test(bad_urls_are_explained),
+        cmocka_unit_test(options_are_taken_one_by_one),
+        cmocka_unit_test(long_parts_are_refused),
         cmocka_unit_test(loopback_is_recognized),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

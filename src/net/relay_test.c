@@ -62,7 +62,7 @@ static int set_up(void **state)
     struct stack *stack = NULL;
     const struct sockaddr from = {.sa_family = AF_UNIX};
     assert_int_equal(listener_url_parse("mqtt+unix:x", &url, &err), 0);
-    assert_int_equal(stack_new(&url, &stack, &err), 0);
+    assert_int_equal(stack_new(&url, &(struct stack_config){0}, &stack, &err), 0);
     user->peer = peer_new(&from);
     user->stream = relay_new(user->front, stack, pair[0], peer_ref(user->peer));
     assert_null(stack_unref(stack));

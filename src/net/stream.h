@@ -27,7 +27,7 @@ struct stream_ops {
     /* Reads at most `size` bytes. Returns how many; 0 at the end; ERR_AGAIN; or -errno. */
     ssize_t (*read)(struct stream *stream, void *bytes, size_t size);
     /* Writes from `iov`, which stays as it is. Returns how many bytes were taken, ERR_AGAIN,
-     * -errno. */
+     * -errno. What was not taken must be offered again before anything else. */
     ssize_t (*writev)(struct stream *stream, const struct iovec *iov, int iov_count);
     /* Asks for IO_READ and IO_WRITE readiness. Returns 0 or -errno. */
     int (*want)(struct stream *stream, unsigned events);

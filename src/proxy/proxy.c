@@ -259,7 +259,11 @@ int proxy_listen(struct proxy *proxy, const char *url, struct errmsg *reterr)
     list_push_back(&proxy->listeners, &added->node);
     added->proxy = proxy;
     added->url = mem_strdup(url);
-    err = stack_new(&parsed, &added->stack, reterr);
+    const struct stack_config stack = {
+        .tls = &proxy->config.tls, .log = proxy->deps.log, .metrics = proxy->deps.metrics};
+    err = stack_new(&parsed, &stack, &added->stack, reterr);
+    if (err < 0)
+        errmsg_wrap(reterr, "could not listen on %s", url);
     if (err == 0)
         err = listener_new(&parsed, &config, &added->listener, reterr);
     if (err < 0)
