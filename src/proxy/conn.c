@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "net/peer.h"
+#include "net/stack.h"
 
 #include <string.h>
 
@@ -359,6 +360,7 @@ struct conn *conn_free(struct conn *conn)
     alias_done(&conn->alias_in, &proxy->budget); /* [MQTT5-3.3.2-7] */
     alias_done(&conn->alias_out, &proxy->budget);
     on_connect_done(conn);
+    (void)stack_unref(conn->stack);
     mem_free(conn);
     proxy_conn_gone(proxy);
     return NULL;

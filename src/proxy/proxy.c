@@ -11,14 +11,6 @@ enum {
     POOL_PART = 32,         /* but not more than this part of memory_max */
 };
 
-struct proxy_listener {
-    struct list node;
-    struct proxy *proxy;
-    char *url;
-    struct stack *stack;
-    struct listener *listener; /* NULL while it is being opened */
-};
-
 void proxy_config_default(struct proxy_config *config)
 {
     *config = (struct proxy_config){
@@ -169,6 +161,7 @@ void proxy_configure(struct proxy *proxy, const struct proxy_config *config)
 struct conn *proxy_adopt(struct proxy *proxy, struct stream *stream, const char *address)
 {
     struct conn *conn = conn_new(proxy, stream, address);
+    conn->tls_round = proxy->tls_round;
     list_push_back(&proxy->conns, &conn->node);
     proxy->conn_count++;
     metric_add(&proxy->deps.metrics->connections_opened, 1);
@@ -230,7 +223,9 @@ static void on_accept(void *data, int fd, const struct peer *peer)
         (void)close(fd);
         return;
     }
-    (void)proxy_adopt(proxy, open_stream(proxy, listener->stack, fd, peer), peer->text);
+    struct stream *stream = open_stream(proxy, listener->stack, fd, peer);
+    struct conn *conn = proxy_adopt(proxy, stream, peer->text);
+    conn->stack = stack_ref(listener->stack);
 }
 
 static void listener_close(struct proxy_listener *it)
@@ -357,6 +352,7 @@ struct proxy *proxy_free(struct proxy *proxy)
     close_listeners(proxy);
     proxy->drained = NULL;
     timer_stop(proxy->timers, &proxy->starved);
+    timer_stop(proxy->timers, &proxy->revoking);
     list_each_safe (it, &proxy->conns)
         (void)conn_free(CONTAINER_OF(it, struct conn, node));
     while (proxy->front_count > 0)
