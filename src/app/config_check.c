@@ -50,13 +50,9 @@ static int check_retention(const struct config *config, struct config_blame *ret
 /* Whether a listener with TLS has a certificate, be it in its own URL. */
 static bool has_certificate(const struct config *config, const struct listener_url *url)
 {
-    const char *rest = url->query;
     struct listener_option option;
-    bool found = !url->tls || config->tls_certificate.count > 0;
-    while (!found && listener_option_next(&rest, &option)) {
-        found = strcmp(option.name, "certificate") == 0;
-    }
-    return found;
+    return !url->tls || config->tls_certificate.count > 0 ||
+           listener_option_find(url, "certificate", &option);
 }
 
 /* What is wrong stands behind the URL in `why`. */

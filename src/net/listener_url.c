@@ -27,16 +27,17 @@ static const struct scheme schemes[] = {
 static const struct option {
     const char *name;
     const char *words;
-    bool tls_only;
+    bool tls_only, tcp_only;
 } options[] = {
-    {"certificate", NULL, true},
-    {"private_key", NULL, true},
-    {"client_ca", NULL, true},
-    {"client_certificate", "none|optional|required", true},
-    {"crl", NULL, true},
-    {"ocsp_response", NULL, true},
-    {"min_version", "1.2|1.3", true},
-    {"priorities", NULL, true},
+    {"certificate", NULL, true, false},
+    {"private_key", NULL, true, false},
+    {"client_ca", NULL, true, false},
+    {"client_certificate", "none|optional|required", true, false},
+    {"crl", NULL, true, false},
+    {"ocsp_response", NULL, true, false},
+    {"min_version", "1.2|1.3", true, false},
+    {"priorities", NULL, true, false},
+    {"proxy_protocol", "false|true|required", false, true},
 };
 
 static const struct scheme unix_scheme = {"mqtt+unix", LISTENER_UNIX, false, false, 0, NULL};
@@ -258,6 +259,20 @@ bool listener_option_next(const char **rest, struct listener_option *ret_option)
     return true;
 }
 
+bool listener_option_find(const struct listener_url *url, const char *name,
+                          struct listener_option *ret_option)
+{
+    struct listener_option option;
+    bool found = false;
+    for (const char *rest = url->query; listener_option_next(&rest, &option);) {
+        if (strcmp(option.name, name) == 0) {
+            *ret_option = option;
+            found = true;
+        }
+    }
+    return found;
+}
+
 static int check_option(struct slice name, struct slice value, const char *url,
                         const struct listener_url *parsed, struct errmsg *reterr)
 {
@@ -269,6 +284,9 @@ static int check_option(struct slice name, struct slice value, const char *url,
     } else if (option->tls_only && !parsed->tls) {
         errmsg_wrap(reterr, "'%s': '%s' is for listeners with TLS, which '%s' is not", url,
                     option->name, parsed->scheme);
+    } else if (option->tcp_only && parsed->kind == LISTENER_UDP) {
+        errmsg_wrap(reterr, "'%s': '%s' is for TCP, on which '%s' is not", url, option->name,
+                    parsed->scheme);
     } else if (value.size == 0) {
         errmsg_wrap(reterr, "'%s': the option '%s' has no value", url, option->name);
     } else if (decode(value, text) < 0) {

@@ -7,8 +7,9 @@
  *     quic://HOST[:PORT]          QUIC, 14567
  *     mqtt+unix:PATH              a Unix socket
  *
- * Options of the listener follow as ?NAME=VALUE&NAME=VALUE, for which there are keys tls.NAME that
- * hold for all listeners without one of their own: see listener_url.c. %XX stands for a byte.
+ * Options of the listener follow as ?NAME=VALUE&NAME=VALUE; %XX stands for a byte. Those of TLS
+ * replace the keys tls.NAME, which hold for all listeners without one of their own. proxy_protocol
+ * says whether a header of the PROXY protocol may (true) or must (required) come first.
  *
  * HOST is an IPv4 address, an [IPv6 address], a name or '*' (all addresses of both families). A
  * name that has several addresses is listened to on each. Port 0 lets the system choose.
@@ -53,6 +54,9 @@ struct listener_option {
  * scheme that this version does not serve. */
 MUST_CHECK int listener_url_parse(const char *text, struct listener_url *ret_url,
                                   struct errmsg *reterr);
+/* The value of an option that may be there; the last one counts. false: it is not there. */
+bool listener_option_find(const struct listener_url *url, const char *name,
+                          struct listener_option *ret_option);
 /* Takes the next option; *rest begins as url->query. false: there are no more. */
 bool listener_option_next(const char **rest, struct listener_option *ret_option);
 

@@ -80,6 +80,10 @@ static void bad_urls_are_explained(void **state)
         {"mqtts://x:1?client_certificate=required|optional", "is one of none|optional|required"},
         {"mqtt://x:1?crl=a", "'crl' is for listeners with TLS, which 'mqtt' is not"},
         {"mqtt+unix:/x?crl=a", "'crl' is for listeners with TLS, which 'mqtt+unix' is not"},
+        {"mqtt+unix:/x?proxy_protocol=true", NULL},
+        {"mqtt://x?proxy_protocol=required", NULL},
+        {"mqtts://x?proxy_protocol=false", NULL},
+        {"mqtt://x?proxy_protocol=yes", "'proxy_protocol' is one of false|true|required"},
         {"mqtt+unix:", "must have 1 to 107 bytes"},
     };
     for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
@@ -120,6 +124,9 @@ static void options_are_taken_one_by_one(void **state)
     assert_string_equal(option.name, "certificate");
     assert_string_equal(option.value, "e\xc3\xa9");
     assert_false(listener_option_next(&rest, &option));
+    assert_true(listener_option_find(&url, "certificate", &option));
+    assert_string_equal(option.value, "e\xc3\xa9");
+    assert_false(listener_option_find(&url, "crl", &option));
 }
 
 /* What is longer than there is room for is refused, and nothing behind the room is written. */

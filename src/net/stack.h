@@ -1,6 +1,6 @@
 /* Stack: how the connections of one listener are carried, stage upon stage.
  *
- *     socket ▶ [TLS] ▶ MQTT
+ *     socket ▶ [PROXY protocol] ▶ [TLS] ▶ MQTT
  *
  * Made once for a listener from its URL, unchanged from then on, and counted: the front that opens
  * a connection may do so after the listener is gone.
