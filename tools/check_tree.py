@@ -19,7 +19,8 @@ ALLOWED = {
     'base': '',
     'io': 'base',
     'mqtt': 'base',
-    'net': 'base io',
+    'wire': 'base',
+    'net': 'base io wire',
     'store': 'base io',
     'store/mem': 'base io store',
     'store/local': 'base io store',
@@ -48,7 +49,7 @@ OWNERS = {
     r'jansson\.h': r'admin/|cli/',
     r'sodium\.h': r'auth/|admin/',
     r'crypt\.h': r'auth/',
-    r'gnutls/': r'auth/',
+    r'gnutls/': r'auth/|net/',
     r'curl/': r'cli/',
     r'assert\.h': r'(?!)',  # ours stays on in release builds
 }
@@ -61,7 +62,7 @@ LIBRARY_OWNERS = {
     'PkgConfig::MHD': 'admin',
     'PkgConfig::JANSSON': 'admin cli',
     'PkgConfig::SODIUM': 'auth admin',
-    'PkgConfig::GNUTLS': 'auth',
+    'PkgConfig::GNUTLS': 'net auth',
     'crypt': 'auth',
     'm': 'broker',
     'PkgConfig::CURL': 'cli',

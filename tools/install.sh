@@ -19,7 +19,7 @@ libsodium-dev hashes passwords
 libjansson-dev JSON of the admin API
 libxxhash-dev hash tables
 libcurl4-gnutls-dev command line to admin API
-libgnutls28-dev imported password hashes
+libgnutls28-dev TLS, and imported password hashes
 libcrypt-dev imported password hashes
 '
 
@@ -39,6 +39,7 @@ codespell spelling checks
 mosquitto peer in benchmarks, store of foreign passwords
 mosquitto-clients command line clients
 curl examples of the documentation
+openssl certificates of the tests and of the documentation
 libmosquitto-dev client library under test
 libpaho-mqtt-dev client library under test
 python3-venv runs the end-to-end tests, draws plots

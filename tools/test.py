@@ -99,6 +99,7 @@ def suites(is_long):
         pytest("e2e", e2e, workers=2),
         pytest("e2e-asan", e2e, builds=("asan",), workers=2, env=asan, timeout_s=many),
         pytest("e2e-loops", e2e, workers=2, env=loops),
+        pytest("e2e-tls", e2e, workers=2, env={"TIDEMQ_TEST_TRANSPORT": "mqtts"}),
         pytest("clients", ROOT / "test" / "clients", timeout_s=1200, each_s=900),
         pytest("torture", ROOT / "test" / "torture", timeout_s=many, each_s=many),
         pytest("scale", ROOT / "test" / "scale", timeout_s=many, each_s=many),

@@ -11,6 +11,7 @@ void pages_ready(struct request *request, const char *rest);
 void pages_metrics(struct request *request, const char *rest);
 
 void pages_status(struct request *request, const char *rest);
+void pages_certificates(struct request *request, const char *rest); /* all in one page */
 void pages_store(struct request *request, const char *rest);
 /* Pages of a list: arguments `after` (a name), `limit` (1 to 1000); `next` in the answer is the
  * `after` of the next page, null at the end. */

@@ -23,6 +23,7 @@ static const struct route routes[] = {
     {"/", false, false, true, actions_handle},
     {"/v1/status", false, false, false, pages_status},
     {"/v1/store", false, false, false, pages_store},
+    {"/v1/certificates", false, false, false, pages_certificates},
     {"/v1/topics", false, false, false, pages_topics},
     {"/v1/topics/", true, false, false, pages_topic},
     {"/v1/clients", false, false, false, pages_clients},

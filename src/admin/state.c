@@ -4,6 +4,7 @@
 #include "admin/pages.h"
 #include "broker/inspect.h"
 #include "proxy/proxy.h"
+#include "proxy/proxy_tls.h"
 
 #include <string.h>
 
@@ -190,6 +191,30 @@ static void add_number(void *data, const char *name, const char *help, bool coun
     (void)help;
     (void)counter;
     (void)json_object_set_new(data, name + strlen("tidemq_"), json_integer(value));
+}
+
+static void add_certificate(void *data, const struct proxy_certificate *certificate)
+{
+    json_t *row = json_object();
+    (void)json_object_set_new(row, "listener", json_string(certificate->listener));
+    (void)json_object_set_new(row, "use", json_string(certificate->use));
+    (void)json_object_set_new(row, "file", request_json_text(slice_str(certificate->file)));
+    (void)json_object_set_new(row, "subject", request_json_text(slice_str(certificate->subject)));
+    (void)json_object_set_new(row, "names", request_json_text(slice_str(certificate->names)));
+    (void)json_object_set_new(row, "not_before_s", json_integer(certificate->not_before_s));
+    (void)json_object_set_new(row, "not_after_s", json_integer(certificate->not_after_s));
+    (void)json_array_append_new(data, row);
+}
+
+void pages_certificates(struct request *request, const char *rest)
+{
+    (void)rest;
+    json_t *rows = json_array();
+    json_t *answer = json_object();
+    proxy_tls_certificates(request->admin->deps.proxy, add_certificate, rows);
+    (void)json_object_set_new(answer, "certificates", rows);
+    (void)json_object_set_new(answer, "next", json_null());
+    request_reply_json(request, MHD_HTTP_OK, answer);
 }
 
 void pages_status(struct request *request, const char *rest)

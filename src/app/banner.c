@@ -28,7 +28,8 @@ static void client_arguments(const char *bound, char *ret_text, size_t size)
     }
     const bool everywhere = strcmp(url.host, "*") == 0 || strcmp(url.host, "0.0.0.0") == 0;
     const char *host = everywhere ? "127.0.0.1" : url.host;
-    (void)snprintf(ret_text, size, "-h %s -p %u", strcmp(host, "::") == 0 ? "::1" : host, url.port);
+    (void)snprintf(ret_text, size, "-h %s -p %u%s", strcmp(host, "::") == 0 ? "::1" : host,
+                   url.port, url.tls ? " --cafile CA.pem" : "");
 }
 
 static void add_listener(void *data, const char *url, const char *bound)

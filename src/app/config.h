@@ -18,6 +18,7 @@ struct config_list {
 /* In the order of their words in config.def. */
 enum auth_anonymous { ANONYMOUS_AUTO, ANONYMOUS_TRUE, ANONYMOUS_FALSE };
 enum config_duplicate { CONFIG_TAKEOVER, CONFIG_REJECT };
+enum config_tls_version { CONFIG_TLS_1_2, CONFIG_TLS_1_3 };
 enum limits_profile { PROFILE_DEFAULT, PROFILE_TDMQ };
 
 #define CONFIG_C_BOOL     bool

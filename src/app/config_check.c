@@ -47,6 +47,24 @@ static int check_retention(const struct config *config, struct config_blame *ret
     return 0;
 }
 
+/* Whether a listener with TLS has a certificate, be it in its own URL. */
+static bool has_certificate(const struct config *config, const struct listener_url *url)
+{
+    struct listener_option option;
+    return !url->tls || config->tls_certificate.count > 0 ||
+           listener_option_find(url, "certificate", &option);
+}
+
+/* What is wrong stands behind the URL in `why`. */
+static void add_forms(const char *text, const struct errmsg *why, struct strbuf *allowed)
+{
+    const size_t before = strlen(text) + strlen("'': ");
+    strbuf_add(allowed, LISTENER_URL_FORMS);
+    if (strlen(why->text) > before && before < LISTENER_HOST_MAX) {
+        strbuf_addf(allowed, ": %s", why->text + before);
+    }
+}
+
 static int check_listeners(const struct config *config, struct config_blame *ret_blame,
                            struct strbuf *allowed)
 {
@@ -57,13 +75,19 @@ static int check_listeners(const struct config *config, struct config_blame *ret
     }
     for (size_t i = 0; i < config->listeners.count; i++) {
         struct listener_url url;
-        struct errmsg unused = {0};
+        struct errmsg why = {0};
         const char *text = config->listeners.items[i];
-        if (listener_url_parse(text, &url, &unused) < 0) {
-            ret_blame->item = text;
-            strbuf_add(allowed, "mqtt://HOST:PORT, PORT up to 65535, or mqtt+unix:PATH");
+        ret_blame->item = text;
+        if (listener_url_parse(text, &url, &why) < 0) {
+            add_forms(text, &why, allowed);
             return ERR_INVALID;
         }
+        if (!has_certificate(config, &url)) {
+            strbuf_addf(allowed, "%s:// with a tls.certificate, or with ?certificate=FILE",
+                        url.scheme);
+            return ERR_INVALID;
+        }
+        ret_blame->item = NULL;
     }
     return 0;
 }

@@ -63,6 +63,26 @@ void mapping_broker(const struct config *config, struct broker_config *ret_broke
     ret_broker->memory_max = config->memory_limit / 8 * 7; /* the rest is for what passes through */
 }
 
+static struct tls_names names_of(const struct config_list *list)
+{
+    return (struct tls_names){(const char *const *)list->items, list->count};
+}
+
+static struct tls_options tls_of(const struct config *config)
+{
+    return (struct tls_options){
+        .certificates = names_of(&config->tls_certificate),
+        .private_keys = names_of(&config->tls_private_key),
+        .ocsp_responses = names_of(&config->tls_ocsp_response),
+        .client_ca = config->tls_client_ca,
+        .crl = config->tls_crl,
+        .client_certificate = (enum tls_client_certificate)config->tls_client_certificate,
+        .version_min =
+            config->tls_min_version == CONFIG_TLS_1_3 ? TLS_VERSION_1_3 : TLS_VERSION_1_2,
+        .priorities = config->tls_priorities,
+    };
+}
+
 void mapping_proxy(const struct config *config, uint64_t connections_max,
                    struct proxy_config *ret_proxy)
 {
@@ -71,6 +91,7 @@ void mapping_proxy(const struct config *config, uint64_t connections_max,
     ret_proxy->connect_timeout_ms = narrow(config->limits_connect_timeout_ms);
     ret_proxy->packet_max = narrow(config->limits_max_packet_size);
     ret_proxy->memory_max = config->memory_limit;
+    ret_proxy->tls = tls_of(config);
     ret_proxy->loop_count = narrow(config->threads_loops);
     ret_proxy->keep_alive_max_s = narrow_16(seconds(config->limits_keep_alive_max_ms));
     ret_proxy->receive_max = narrow_16(config->limits_receive_maximum);

@@ -1,17 +1,25 @@
+#include "app/certificates.h"
 #include "app/notify.h"
 #include "app/server_priv.h"
+#include "proxy/proxy_tls.h"
 
 /* Applies `fresh`, which becomes the server's. Everything that can fail comes first. */
 static int apply(struct server *server, struct config *fresh, struct errmsg *reterr)
 {
     struct auth_config auth;
+    struct proxy_config proxy;
     mapping_auth(fresh, &auth);
-    const int err = auth_configure(server->auth, &auth, reterr);
+    mapping_proxy(fresh, server->connections_max, &proxy);
+    int err = proxy_tls_stage(server->proxy, &proxy.tls, reterr);
     if (err < 0) {
         return err;
     }
+    err = auth_configure(server->auth, &auth, reterr);
+    if (err < 0) {
+        proxy_tls_discard(server->proxy);
+        return err;
+    }
     struct broker_config broker;
-    struct proxy_config proxy;
     struct admin_config admin;
     struct config before = server->config;
     server->config = *fresh;
@@ -21,6 +29,8 @@ static int apply(struct server *server, struct config *fresh, struct errmsg *ret
     mapping_admin(&server->config, &server->instance, server->connections_max, &admin);
     broker_configure(server->broker, &broker);
     proxy_configure(server->proxy, &proxy);
+    proxy_tls_commit(server->proxy);
+    certificates_changed(server);
     if (server->admin) {
         admin_configure(server->admin, &admin);
     }

@@ -1,5 +1,6 @@
 #include "app/server_priv.h"
 
+#include "app/certificates.h"
 #include "app/notify.h"
 #include "base/mem.h"
 #include "io/file.h"
@@ -34,9 +35,9 @@ static void on_store_drained(void *data)
     }
 }
 
-static void on_admin_accept(void *data, int fd, const char *address)
+static void on_admin_accept(void *data, int fd, const struct peer *peer)
 {
-    (void)address;
+    (void)peer;
     struct server *server = data;
     admin_accept(server->admin, fd);
 }
@@ -124,6 +125,9 @@ static int start_proxy(struct server *server, struct errmsg *reterr)
     int err = proxy_new(&proxy, &deps, &server->proxy, reterr);
     for (size_t i = 0; i < server->config.listeners.count && err == 0; i++) {
         err = proxy_listen(server->proxy, server->config.listeners.items[i], reterr);
+    }
+    if (err == 0) {
+        certificates_start(server);
     }
     return err;
 }
@@ -269,6 +273,7 @@ struct server *server_free(struct server *server)
         (void)mailbox_free(server->mailbox);
     }
     if (server->loop) {
+        certificates_stop(server);
         timer_stop(loop_timers(server->loop), &server->stop_timer);
         signals_close(server);
         (void)loop_free(server->loop);

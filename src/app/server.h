@@ -35,6 +35,9 @@ struct server {
     struct listener *admin_listener;
 
     struct io_watch signals;
+    struct file_watch *certificate_watch; /* NULL: files cannot be watched */
+    struct timer certificate_settle;      /* after a change of files */
+    struct timer certificate_reminder;
     struct timer stop_timer;
     uint32_t drains_pending; /* parts that have not ended yet */
     bool stopping;

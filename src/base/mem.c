@@ -35,6 +35,11 @@ static void count(int64_t change)
     }
 }
 
+void mem_note(int64_t change)
+{
+    count(change);
+}
+
 static void *counted(void *ptr)
 {
     count(block_size(ptr));

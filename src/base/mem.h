@@ -37,6 +37,10 @@ void mem_tune(void);
  * Other threads' changes may be missing, up to 16 KiB for each. */
 uint64_t mem_used(void);
 
+/* Has mem_used count `change` more bytes, or fewer: what a library has taken on behalf of something
+ * that a peer can have many of. */
+void mem_note(int64_t change);
+
 /* Makes the nth mem_try_* call from now fail, once (n from 1; 0 = never). Tests only; this thread.
  */
 void mem_fail_at(uint64_t n);

@@ -9,4 +9,5 @@
 int topic_command(int argc, const char *const *argv);
 int client_command(int argc, const char *const *argv);
 int status_command(int argc, const char *const *argv);
+int cert_command(int argc, const char *const *argv);
 int store_command(int argc, const char *const *argv);

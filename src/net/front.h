@@ -19,6 +19,7 @@
 #pragma once
 
 #include "base/budget.h"
+#include "net/stack.h"
 #include "net/stream.h"
 
 struct front;
@@ -32,5 +33,6 @@ struct front *front_free(struct front *front);
 /* Relays not closed yet. */
 uint32_t front_relays(const struct front *front);
 
-/* A relay to the accepted, non-blocking socket `fd`, which it takes over. */
-struct stream *relay_new(struct front *front, int fd);
+/* A relay to the accepted, non-blocking socket `fd`, which it takes over, as it does the reference
+ * to `peer`. stack: what the front is to put on the socket; borrowed for the call. */
+struct stream *relay_new(struct front *front, struct stack *stack, int fd, const struct peer *peer);

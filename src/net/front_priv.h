@@ -27,8 +27,11 @@ enum {
 /* The part of a relay that only the front touches, between RELAY_ADOPT and RELAY_CLOSED. */
 struct relay_socket {
     struct front *front;
+    struct stack *stack; /* until RELAY_ADOPT */
     struct stream *below;
-    struct list node;         /* front->starved, or alone */
+    const struct peer
+        *told;        /* a reference, set before the first bytes go up, home's from then on */
+    struct list node; /* front->starved, or alone */
     struct list written_node; /* front->written, or alone */
     uint8_t *pending;         /* taken from the lane, and not written yet; NULL when none */
     uint32_t pending_begin, pending_end, pending_room;
@@ -43,6 +46,8 @@ struct relay {
     /* Home's. */
     struct stream stream;
     struct front *front;
+    const struct peer *accepted;
+    bool heard;          /* bytes have come: socket.told counts */
     struct list node;    /* front->stuck: a write found the lane full; or alone */
     const uint8_t *view; /* bytes being delivered; NULL outside of that */
     uint32_t view_size;

@@ -1,4 +1,4 @@
-/* Listener URLs, binding, accepting, and the stream stage under a conn. */
+/* Binding, accepting, and the stream stage under a conn. */
 #include "net/listener.h"
 
 #include "base/mem.h"
@@ -18,115 +18,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static void urls_are_parsed(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *url, *host, *path;
-        uint16_t port;
-    } rows[] = {
-        {"mqtt://127.0.0.1:1", "127.0.0.1", "", 1},
-        {"mqtt://[::1]:1883", "::1", "", 1883},
-        {"mqtt://[::]", "::", "", 1883},
-        {"mqtt://*:65535", "*", "", 65535},
-        {"mqtt://broker.example", "broker.example", "", 1883},
-        {"mqtt://localhost:0", "localhost", "", 0},
-        {"mqtt+unix:/run/x.sock", "", "/run/x.sock", 0},
-        {"mqtt+unix:///run/x.sock", "", "/run/x.sock", 0},
-        {"mqtt+unix:x.sock", "", "x.sock", 0},
-    };
-    for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
-        struct listener_url url;
-        struct errmsg why = {0};
-        if (listener_url_parse(rows[i].url, &url, &why) < 0)
-            fail_msg("%s", why.text);
-        assert_int_equal(url.kind, *rows[i].path ? LISTENER_UNIX : LISTENER_TCP);
-        assert_string_equal(url.host, rows[i].host);
-        assert_string_equal(url.path, rows[i].path);
-        assert_int_equal(url.port, rows[i].port);
-    }
-}
-
-static void bad_urls_are_explained(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *url, *told;
-    } rows[] = {
-        {"", "a listener is 'mqtt://HOST:PORT'"},
-        {"127.0.0.1:1883", "a listener is"},
-        {"mqtts://x:1", "a listener is"},
-        {"mqtt://", "the host is missing"},
-        {"mqtt://:1883", "the host is missing"},
-        {"mqtt://x:", "port '' is not a number"},
-        {"mqtt://x:65536", "port '65536' is not a number from 0 to 65535"},
-        {"mqtt://x:99999999999999999999", "is not a number from 0 to 65535"},
-        {"mqtt://x:12a", "port '12a'"},
-        {"mqtt://x:-1", "port '-1'"},
-        {"mqtt://::1:1883", "must stand in [brackets]"},
-        {"mqtt://[::1", "the ']'"},
-        {"mqtt://[::1]1883", "':PORT' is expected behind ']'"},
-        {"mqtt://[localhost]:1", "'localhost' is not an IPv6 address"},
-        {"mqtt://x:1/path", "only HOST:PORT may follow"},
-        {"mqtt://user@x:1", "only HOST:PORT may follow"},
-        {"mqtt+unix:", "must have 1 to 107 bytes"},
-    };
-    for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
-        struct listener_url url;
-        struct errmsg why = {0};
-        assert_int_equal(listener_url_parse(rows[i].url, &url, &why), ERR_INVALID);
-        if (!strstr(why.text, rows[i].told))
-            fail_msg("'%s' does not say '%s'", why.text, rows[i].told);
-    }
-    char text[400] = "mqtt+unix:/";
-    memset(text + strlen(text), 'x', 107);
-    struct listener_url url;
-    struct errmsg why = {0};
-    assert_int_equal(listener_url_parse(text, &url, &why), ERR_INVALID);
-    assert_non_null(strstr(why.text, "must have 1 to 107 bytes"));
-}
-
-static void loopback_is_recognized(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *url;
-        bool local;
-    } rows[] = {
-        {"mqtt://127.0.0.1:1", true},    {"mqtt://127.9.9.9:1", true},
-        {"mqtt://[::1]:1", true},        {"mqtt://localhost:1", true},
-        {"mqtt+unix:/x", true},          {"mqtt://[::ffff:127.0.0.1]:1", true},
-        {"mqtt://0.0.0.0:1", false},     {"mqtt://[::]:1", false},
-        {"mqtt://*:1", false},           {"mqtt://192.0.2.1:1", false},
-        {"mqtt://[2001:db8::1]", false},
-    };
-    for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
-        struct listener_url url;
-        assert_int_equal(listener_url_parse(rows[i].url, &url, NULL), 0);
-        if (listener_url_is_local(&url) != rows[i].local)
-            fail_msg("%s", rows[i].url);
-    }
-}
-
-static void addresses_are_written(void **state)
-{
-    (void)state;
-    char text[LISTENER_ADDRESS_MAX];
-    struct sockaddr_storage address = {0};
-    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&address;
-    in6->sin6_family = AF_INET6;
-    in6->sin6_port = htons(9);
-    assert_int_equal(inet_pton(AF_INET6, "2001:db8::1", &in6->sin6_addr), 1);
-    listener_address_text(&address, text, sizeof text);
-    assert_string_equal(text, "[2001:db8::1]:9");
-    assert_int_equal(inet_pton(AF_INET6, "::ffff:192.0.2.7", &in6->sin6_addr), 1);
-    listener_address_text(&address, text, sizeof text);
-    assert_string_equal(text, "192.0.2.7:9");
-    address = (struct sockaddr_storage){.ss_family = AF_UNIX};
-    listener_address_text(&address, text, sizeof text);
-    assert_string_equal(text, "unix");
-}
-
 /* --- sockets ------------------------------------------------------------------------------------
  */
 
@@ -134,18 +25,18 @@ struct fixture {
     struct loop *loop;
     struct listener *listener;
     int accepted_count, accepted_fd;
-    char address[LISTENER_ADDRESS_MAX];
+    char address[PEER_TEXT_MAX];
     char folder[64];
 };
 
-static void on_accept(void *data, int fd, const char *address)
+static void on_accept(void *data, int fd, const struct peer *peer)
 {
     struct fixture *fixture = data;
     if (fixture->accepted_fd >= 0)
         (void)close(fixture->accepted_fd);
     fixture->accepted_fd = fd;
     fixture->accepted_count++;
-    memcpy(fixture->address, address, strlen(address) + 1);
+    memcpy(fixture->address, peer->text, sizeof fixture->address);
 }
 
 static int set_up(void **state)
@@ -324,7 +215,10 @@ static void tcp_stage_reads_and_writes(void **state)
     listen_on(fixture, "mqtt://127.0.0.1:0");
     const int client = connect_v4(listener_port(fixture->listener));
     accept_one(fixture);
-    struct stream *stream = tcp_new(fixture->loop, fixture->accepted_fd);
+    const struct sockaddr_in from = {.sin_family = AF_INET, .sin_port = htons(9)};
+    const struct peer *peer = peer_new((const struct sockaddr *)&from);
+    struct stream *stream = tcp_new(fixture->loop, fixture->accepted_fd, peer);
+    assert_ptr_equal(stream_peer(stream), peer);
     int no_delay = 0;
     socklen_t size = sizeof no_delay;
     assert_int_equal(getsockopt(fixture->accepted_fd, IPPROTO_TCP, TCP_NODELAY, &no_delay, &size),
@@ -362,10 +256,6 @@ static void tcp_stage_reads_and_writes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(urls_are_parsed),
-        cmocka_unit_test(bad_urls_are_explained),
-        cmocka_unit_test(loopback_is_recognized),
-        cmocka_unit_test(addresses_are_written),
         cmocka_unit_test_setup_teardown(tcp_is_accepted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(everywhere_includes_ipv4, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_taken_port_is_told, set_up, tear_down),

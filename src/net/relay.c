@@ -181,6 +181,12 @@ static uint64_t relay_unsent(const struct stream *stream)
     return CONTAINER_OF(stream, struct relay, stream)->unwritten;
 }
 
+static const struct peer *relay_peer(const struct stream *stream)
+{
+    const struct relay *relay = CONTAINER_OF(stream, struct relay, stream);
+    return relay->heard ? relay->socket.told : relay->accepted;
+}
+
 static const struct stream_ops relay_ops = {
     .name = "relay",
     .read = relay_read,
@@ -189,14 +195,17 @@ static const struct stream_ops relay_ops = {
     .shutdown = relay_shutdown,
     .close = relay_close,
     .unsent = relay_unsent,
+    .peer = relay_peer,
 };
 
-struct stream *relay_new(struct front *front, int fd)
+struct stream *relay_new(struct front *front, struct stack *stack, int fd, const struct peer *peer)
 {
     ASSERT(fd >= 0);
     struct relay *relay = mem_new(sizeof *relay);
     relay->stream.ops = &relay_ops;
     relay->front = front;
+    relay->accepted = peer;
+    relay->socket.stack = stack_ref(stack);
     relay->end = 1;
     relay->report.run = on_report;
     list_init(&relay->report.node);
@@ -258,12 +267,15 @@ void relay_on_entry(void *data, const struct lane_entry *entry, const uint8_t *b
     if (entry->kind == RELAY_CLOSED) {
         ASSERT(relay->closed);
         front->relay_count--;
+        (void)peer_unref(relay->accepted);
+        (void)peer_unref(relay->socket.told);
         mem_free(relay);
         return;
     }
     if (relay->closed)
         return;
     if (entry->kind == LANE_BYTES) {
+        relay->heard = true;
         on_bytes(relay, bytes, (uint32_t)entry->value);
     } else if (entry->kind == RELAY_WRITTEN) {
         ASSERT(relay->unwritten >= (uint32_t)entry->value);

@@ -2,7 +2,6 @@
 #include "net/front_priv.h"
 
 #include "base/mem.h"
-#include "net/tcp.h"
 
 #include <errno.h>
 #include <string.h>
@@ -127,6 +126,15 @@ static void on_bytes(struct relay_socket *socket, const uint8_t *bytes, uint32_t
 
 /* --- reading -------------------------------------------------------------------------------- */
 
+/* Home sees it with the first bytes, because they cross in a mailbox after this. */
+static void note_peer(struct relay_socket *socket)
+{
+    if (socket->told)
+        return;
+    const struct peer *peer = stream_peer(socket->below);
+    socket->told = peer ? peer_ref(peer) : NULL;
+}
+
 static void read_once(struct relay_socket *socket)
 {
     struct front *front = socket->front;
@@ -140,6 +148,7 @@ static void read_once(struct relay_socket *socket)
     }
     const ssize_t n = stream_read(socket->below, to, size);
     if (n > 0) {
+        note_peer(socket);
         lane_commit(&front->in, relay_of(socket), (uint32_t)n);
     } else if (n == 0) {
         socket->ended = true;
@@ -178,7 +187,10 @@ static void adopt(struct front *front, struct relay *relay, int fd)
     socket->front = front;
     list_init(&socket->node);
     list_init(&socket->written_node);
-    socket->below = tcp_new(front->loop, fd);
+    /* The relay keeps its reference as long as the socket is open. */
+    const struct peer *peer = relay->accepted ? peer_ref(relay->accepted) : NULL;
+    socket->below = stack_open(socket->stack, front->loop, fd, peer);
+    socket->stack = stack_unref(socket->stack);
     socket->below->on_ready = on_ready;
     socket->below->owner = socket;
     update_interest(socket);

@@ -19,6 +19,7 @@ struct user {
     struct budget budget;
     struct front *front;
     struct stream *stream;
+    const struct peer *peer;
     int fd; /* the peer's end; blocking */
     uint8_t bytes[4 * 1024 * 1024];
     size_t size;
@@ -57,7 +58,14 @@ static int set_up(void **state)
     user->reads = true;
     assert_int_equal(loop_new(&user->loop, &err), 0);
     assert_int_equal(front_new(user->loop, &user->budget, "front", &user->front, &err), 0);
-    user->stream = relay_new(user->front, pair[0]);
+    struct listener_url url;
+    struct stack *stack = NULL;
+    const struct sockaddr from = {.sa_family = AF_UNIX};
+    assert_int_equal(listener_url_parse("mqtt+unix:x", &url, &err), 0);
+    assert_int_equal(stack_new(&url, &(struct stack_config){0}, &stack, &err), 0);
+    user->peer = peer_new(&from);
+    user->stream = relay_new(user->front, stack, pair[0], peer_ref(user->peer));
+    assert_null(stack_unref(stack));
     user->stream->on_ready = on_ready;
     user->stream->owner = user;
     assert_int_equal(front_relays(user->front), 1);
@@ -70,6 +78,7 @@ static int tear_down(void **state)
     struct user *user = *state;
     user->stream = stream_close(user->stream);
     (void)front_free(user->front);
+    user->peer = peer_unref(user->peer);
     assert_int_equal(user->budget.used, 0);
     (void)loop_free(user->loop);
     if (user->fd >= 0)
@@ -105,6 +114,17 @@ static void bytes_come_whole_and_then_the_end(void **state)
     assert_int_equal(shutdown(user->fd, SHUT_WR), 0);
     TURN_UNTIL(user, user->end == 0);
     assert_int_equal(user->budget.used, 0);
+}
+
+/* The address is known at once, and still is when the front has told what it knows. */
+static void the_peer_is_known(void **state)
+{
+    struct user *user = *state;
+    assert_ptr_equal(stream_peer(user->stream), user->peer);
+    assert_int_equal(stream_want(user->stream, IO_READ), 0);
+    send_all(user->fd, "a", 1);
+    TURN_UNTIL(user, user->size == 1);
+    assert_ptr_equal(stream_peer(user->stream), user->peer);
 }
 
 /* A user that does not read: the front stops, the peer blocks, and nothing is lost. */
@@ -268,6 +288,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(bytes_come_whole_and_then_the_end, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_peer_is_known, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_idle_user_stops_the_peer, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_slow_peer_stops_the_user, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_short_budget_makes_the_window_small, set_up, tear_down),

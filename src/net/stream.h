@@ -17,6 +17,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+struct peer;
 struct stream;
 
 typedef void stream_ready_fn(struct stream *stream, unsigned events);
@@ -26,7 +27,7 @@ struct stream_ops {
     /* Reads at most `size` bytes. Returns how many; 0 at the end; ERR_AGAIN; or -errno. */
     ssize_t (*read)(struct stream *stream, void *bytes, size_t size);
     /* Writes from `iov`, which stays as it is. Returns how many bytes were taken, ERR_AGAIN,
-     * -errno. */
+     * -errno. What was not taken must be offered again before anything else. */
     ssize_t (*writev)(struct stream *stream, const struct iovec *iov, int iov_count);
     /* Asks for IO_READ and IO_WRITE readiness. Returns 0 or -errno. */
     int (*want)(struct stream *stream, unsigned events);
@@ -36,6 +37,8 @@ struct stream_ops {
     void (*close)(struct stream *stream);
     /* Bytes taken that the kernel has not taken yet. NULL: there never are any. */
     uint64_t (*unsent)(const struct stream *stream);
+    /* What is known of the other end; borrowed as long as the stage is open. NULL: nothing is. */
+    const struct peer *(*peer)(const struct stream *stream);
 };
 
 struct stream {
@@ -68,6 +71,14 @@ static inline void stream_shutdown(struct stream *stream)
 static inline uint64_t stream_unsent(const struct stream *stream)
 {
     return stream->ops->unsent ? stream->ops->unsent(stream) : 0;
+}
+
+/* What the transport knows of the other end (net/peer.h), borrowed as long as the stream is open.
+ * It is whole and stays as it is from the first byte read on; before that it may say less, or be
+ * NULL. NULL for ever: nothing is known. */
+static inline const struct peer *stream_peer(const struct stream *stream)
+{
+    return stream->ops->peer ? stream->ops->peer(stream) : NULL;
 }
 
 /* NULL is fine; returns NULL. No on_ready follows, not even for events already fetched. */

@@ -17,6 +17,7 @@ struct tcp {
     struct stream stream;
     struct io_watch watch;
     struct loop *loop;
+    const struct peer *peer;
     bool watched;
 };
 
@@ -78,7 +79,13 @@ static void tcp_close(struct stream *stream)
     if (tcp->watched)
         io_watch_stop(tcp->loop, &tcp->watch);
     (void)close(tcp->watch.fd);
+    (void)peer_unref(tcp->peer);
     mem_free(tcp);
+}
+
+static const struct peer *tcp_peer(const struct stream *stream)
+{
+    return CONTAINER_OF(stream, struct tcp, stream)->peer;
 }
 
 static const struct stream_ops tcp_ops = {
@@ -88,6 +95,7 @@ static const struct stream_ops tcp_ops = {
     .want = tcp_want,
     .shutdown = tcp_shutdown,
     .close = tcp_close,
+    .peer = tcp_peer,
 };
 
 static void on_event(struct io_watch *watch, unsigned events)
@@ -96,7 +104,7 @@ static void on_event(struct io_watch *watch, unsigned events)
     tcp->stream.on_ready(&tcp->stream, events);
 }
 
-struct stream *tcp_new(struct loop *loop, int fd)
+struct stream *tcp_new(struct loop *loop, int fd, const struct peer *peer)
 {
     ASSERT(fd >= 0);
     struct tcp *tcp = mem_new(sizeof *tcp);
@@ -104,6 +112,7 @@ struct stream *tcp_new(struct loop *loop, int fd)
     tcp->watch.fd = fd;
     tcp->watch.on_event = on_event;
     tcp->loop = loop;
+    tcp->peer = peer;
     /* Fails on a Unix socket, where there is nothing to delay. */
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     return &tcp->stream;

@@ -2,6 +2,8 @@
 #include "proxy/proxy_priv.h"
 
 #include "base/mem.h"
+#include "net/peer.h"
+#include "net/stack.h"
 
 #include <string.h>
 
@@ -306,14 +308,28 @@ static void on_ready(struct stream *stream, unsigned events)
 /* --- birth and death -----------------------------------------------------------------------------
  */
 
+static void set_address(struct conn *conn, const char *text)
+{
+    char *address = conn->link.address;
+    const size_t size = MIN(strlen(text), sizeof conn->link.address - 1);
+    memcpy(address, text, size);
+    address[size] = '\0';
+}
+
+void conn_take_address(struct conn *conn)
+{
+    const struct peer *peer = stream_peer(conn->stream);
+    if (peer)
+        set_address(conn, peer->text);
+}
+
 struct conn *conn_new(struct proxy *proxy, struct stream *stream, const char *address)
 {
     struct conn *conn = mem_new(sizeof *conn);
     conn->proxy = proxy;
     conn->stream = stream;
     conn->link.ops = &send_link_ops;
-    const size_t size = MIN(strlen(address), sizeof conn->link.address - 1);
-    memcpy(conn->link.address, address, size);
+    set_address(conn, address);
     list_init(&conn->node);
     list_init(&conn->held_node);
     list_init(&conn->link.node);
@@ -344,6 +360,7 @@ struct conn *conn_free(struct conn *conn)
     alias_done(&conn->alias_in, &proxy->budget); /* [MQTT5-3.3.2-7] */
     alias_done(&conn->alias_out, &proxy->budget);
     on_connect_done(conn);
+    (void)stack_unref(conn->stack);
     mem_free(conn);
     proxy_conn_gone(proxy);
     return NULL;

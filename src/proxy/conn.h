@@ -85,6 +85,8 @@ struct conn {
     struct list node;      /* proxy->conns */
     struct list held_node; /* proxy->held, with HOLD_STORE; proxy->newcomers, with NEW */
     struct timer timer;    /* what it is for depends on the state */
+    struct stack *stack;   /* what its listener makes streams of; NULL without a listener */
+    uint32_t tls_round;    /* of proxy_tls.c: the last in which it was looked at */
 
     uint16_t keep_alive_s; /* that counts; 0 = none */
     uint16_t keep_alive_asked_s;
@@ -105,6 +107,8 @@ struct conn {
 
 /* Takes over the stream. */
 struct conn *conn_new(struct proxy *proxy, struct stream *stream, const char *address);
+/* The transport may know by now where the client really is. */
+void conn_take_address(struct conn *conn);
 /* Frees at once; tells the core when it does not know yet. */
 struct conn *conn_free(struct conn *conn);
 /* Asks for conn_work at the end of the iteration. */
@@ -137,6 +141,12 @@ void input_read(struct conn *conn);
 /* Decodes what was held back. */
 void input_resume(struct conn *conn);
 void input_clear(struct conn *conn);
+
+/* --- proxy_tls.c ---------------------------------------------------------------------------- */
+
+/* Whether the client's certificate is revoked by what its listener has read last. ret_looked: it
+ * has one. */
+bool conn_is_revoked(const struct conn *conn, bool *ret_looked);
 
 /* --- one packet each: on_x.c --------------------------------------------------------------------
  */

@@ -212,6 +212,8 @@ static bool received(struct conn *conn, ssize_t n)
         conn_lost(conn);
         return false;
     }
+    if (conn->state == CONN_NEW)
+        conn_take_address(conn);
     conn->heard_ms = timer_set_now_ms(conn->proxy->timers);
     conn->proxy->counts.bytes_received += n;
     return true;

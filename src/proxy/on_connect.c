@@ -158,6 +158,11 @@ void on_connect(struct conn *conn, struct slice body)
         return;
     }
     take_options(conn, &packet);
+    bool looked = false;
+    if (conn_is_revoked(conn, &looked)) {
+        send_refusal(conn, REASON_NOT_AUTHORIZED, "the certificate has been revoked");
+        return;
+    }
     if (PROPS_HAS(&packet.props, PROP_AUTH_METHOD)) { /* [MQTT5-4.12.0-1] */
         send_refusal(conn, REASON_BAD_AUTH_METHOD, "no authentication methods are supported");
         return;

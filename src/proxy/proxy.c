@@ -1,7 +1,7 @@
 #include "proxy/proxy_priv.h"
 
 #include "base/mem.h"
-#include "net/tcp.h"
+#include "net/stack.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -9,12 +9,6 @@
 enum {
     POOL_CHUNKS_MAX = 4096, /* 16 MiB of chunks kept for reuse, */
     POOL_PART = 32,         /* but not more than this part of memory_max */
-};
-
-struct proxy_listener {
-    struct list node;
-    char *url;
-    struct listener *listener;
 };
 
 void proxy_config_default(struct proxy_config *config)
@@ -167,6 +161,7 @@ void proxy_configure(struct proxy *proxy, const struct proxy_config *config)
 struct conn *proxy_adopt(struct proxy *proxy, struct stream *stream, const char *address)
 {
     struct conn *conn = conn_new(proxy, stream, address);
+    conn->tls_round = proxy->tls_round;
     list_push_back(&proxy->conns, &conn->node);
     proxy->conn_count++;
     metric_add(&proxy->deps.metrics->connections_opened, 1);
@@ -179,7 +174,8 @@ struct conn *proxy_adopt(struct proxy *proxy, struct stream *stream, const char 
 /* --- listeners ------------------------------------------------------------------------------- */
 
 /* The stream of an accepted socket: on the front with the fewest, or on this loop. */
-static struct stream *open_stream(struct proxy *proxy, int fd)
+static struct stream *open_stream(struct proxy *proxy, struct stack *stack, int fd,
+                                  const struct peer *peer)
 {
     struct front *chosen = NULL;
     for (uint32_t i = 0; i < proxy->front_count; i++) {
@@ -187,7 +183,8 @@ static struct stream *open_stream(struct proxy *proxy, int fd)
         if (!chosen || front_relays(front) < front_relays(chosen))
             chosen = front;
     }
-    return chosen ? relay_new(chosen, fd) : tcp_new(proxy->deps.loop, fd);
+    return chosen ? relay_new(chosen, stack, fd, peer_ref(peer))
+                  : stack_open(stack, proxy->deps.loop, fd, peer_ref(peer));
 }
 
 /* Makes room for one more: of those that have not said who they are, the one that has had the most
@@ -210,9 +207,10 @@ static bool has_memory(struct proxy *proxy)
     return budget_has(&proxy->budget, BUDGET_SMALL, 0);
 }
 
-static void on_accept(void *data, int fd, const char *address)
+static void on_accept(void *data, int fd, const struct peer *peer)
 {
-    struct proxy *proxy = data;
+    const struct proxy_listener *listener = data;
+    struct proxy *proxy = listener->proxy;
     const char *full = NULL;
     if (proxy->conn_count >= proxy->config.connections_max && !displace(proxy))
         full = "limits.max_connections";
@@ -221,42 +219,51 @@ static void on_accept(void *data, int fd, const char *address)
     if (full) {
         metric_add(&proxy->deps.metrics->connections_refused, 1);
         log_write(proxy->deps.log, LOG_WARN, "conn",
-                  "refused the connection from %s: %s is reached", address, full);
+                  "refused the connection from %s: %s is reached", peer->text, full);
         (void)close(fd);
         return;
     }
-    (void)proxy_adopt(proxy, open_stream(proxy, fd), address);
-}
-
-int proxy_listen(struct proxy *proxy, const char *url, struct errmsg *reterr)
-{
-    struct listener_url parsed;
-    const struct listener_config config = {
-        .loop = proxy->deps.loop,
-        .log = proxy->deps.log,
-        .backlog = proxy->config.backlog,
-        .on_accept = on_accept,
-        .data = proxy,
-    };
-    struct listener *listener = NULL;
-    int err = listener_url_parse(url, &parsed, reterr);
-    if (err == 0)
-        err = listener_new(&parsed, &config, &listener, reterr);
-    if (err < 0)
-        return err;
-    struct proxy_listener *added = mem_new(sizeof *added);
-    added->url = mem_strdup(url);
-    added->listener = listener;
-    list_push_back(&proxy->listeners, &added->node);
-    return 0;
+    struct stream *stream = open_stream(proxy, listener->stack, fd, peer);
+    struct conn *conn = proxy_adopt(proxy, stream, peer->text);
+    conn->stack = stack_ref(listener->stack);
 }
 
 static void listener_close(struct proxy_listener *it)
 {
     list_remove(&it->node);
     (void)listener_free(it->listener);
+    (void)stack_unref(it->stack);
     mem_free(it->url);
     mem_free(it);
+}
+
+int proxy_listen(struct proxy *proxy, const char *url, struct errmsg *reterr)
+{
+    struct listener_url parsed;
+    int err = listener_url_parse(url, &parsed, reterr);
+    if (err < 0)
+        return err;
+    struct proxy_listener *added = mem_new(sizeof *added);
+    const struct listener_config config = {
+        .loop = proxy->deps.loop,
+        .log = proxy->deps.log,
+        .backlog = proxy->config.backlog,
+        .on_accept = on_accept,
+        .data = added,
+    };
+    list_push_back(&proxy->listeners, &added->node);
+    added->proxy = proxy;
+    added->url = mem_strdup(url);
+    const struct stack_config stack = {
+        .tls = &proxy->config.tls, .log = proxy->deps.log, .metrics = proxy->deps.metrics};
+    err = stack_new(&parsed, &stack, &added->stack, reterr);
+    if (err < 0)
+        errmsg_wrap(reterr, "could not listen on %s", url);
+    if (err == 0)
+        err = listener_new(&parsed, &config, &added->listener, reterr);
+    if (err < 0)
+        listener_close(added);
+    return err;
 }
 
 static void close_listeners(struct proxy *proxy)
@@ -345,6 +352,7 @@ struct proxy *proxy_free(struct proxy *proxy)
     close_listeners(proxy);
     proxy->drained = NULL;
     timer_stop(proxy->timers, &proxy->starved);
+    timer_stop(proxy->timers, &proxy->revoking);
     list_each_safe (it, &proxy->conns)
         (void)conn_free(CONTAINER_OF(it, struct conn, node));
     while (proxy->front_count > 0)

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "io/loop.h"
+#include "net/tls_options.h"
 
 struct broker;
 struct proxy;
@@ -27,6 +28,7 @@ struct proxy_config {
     uint16_t topic_alias_max;     /* that clients may set; 0 = none */
     uint16_t topic_alias_out_max; /* that the server sets, where clients allow it */
     int backlog;                  /* of listeners; 0 = the system's maximum */
+    struct tls_options tls;       /* of listeners whose URL says nothing else; borrowed */
     uint32_t loop_count;          /* 1: this loop serves the sockets too; n: n - 1 others do */
 };
 

@@ -14,6 +14,14 @@ struct proxy_counts {
     int64_t publish_bytes_received, publish_bytes_sent; /* payloads */
 };
 
+struct proxy_listener {
+    struct list node;
+    struct proxy *proxy;
+    char *url;
+    struct stack *stack;
+    struct listener *listener; /* NULL while it is being opened */
+};
+
 struct proxy {
     struct proxy_config config;
     struct proxy_deps deps;
@@ -31,6 +39,8 @@ struct proxy {
     struct budget budget;
     int64_t memory_reported; /* part of the metric memory_used */
     struct timer starved;    /* until deliveries refused for want of memory are tried again */
+    struct timer revoking;   /* looks through the conns for revoked certificates, */
+    uint32_t tls_round;      /* once more each time that certificates were read */
     struct out_pool pool;
     struct share share;
     uint64_t burst; /* bytes of PUBLISH appended since a burst was last written */
@@ -46,5 +56,7 @@ struct conn *proxy_adopt(struct proxy *proxy, struct stream *stream, const char 
 uint64_t proxy_output_max(const struct proxy *proxy);
 /* A conn without output has refused a delivery for want of memory: asks the core again soon. */
 void proxy_starve(struct proxy *proxy);
+/* proxy_tls.c: some more of the conns. */
+void proxy_on_revoking(struct timer *timer);
 /* A conn is gone; ends a drain with the last one. */
 void proxy_conn_gone(struct proxy *proxy);

@@ -169,7 +169,7 @@ static inline int bench_client(struct bench *bench)
     int pair[2];
     ASSERT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0);
     bench->fd = pair[0];
-    bench->conn = proxy_adopt(bench->proxy, tcp_new(bench->loop, pair[1]), "test");
+    bench->conn = proxy_adopt(bench->proxy, tcp_new(bench->loop, pair[1], NULL), "test");
     return pair[0];
 }
 

@@ -9,6 +9,7 @@ import uuid
 import warnings
 
 import paho.mqtt.client as paho
+import transport
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
@@ -40,11 +41,12 @@ class Refused(Exception):
 
 
 class Client:
-    """One client. `clean` and `expiry_s` as in the version; messages wait in a queue."""
+    """One client. `clean` and `expiry_s` as in the version; messages wait in a queue. tls: the context
+    for a server with TLS; the usual one trusts the servers of the tests."""
 
     def __init__(self, server, client_id=None, *, version=5, clean=True, expiry_s=None,
                  manual_ack=False, keep_alive_s=60, user=None, password=None, will=None,
-                 host=None, port=None, **connect_properties):
+                 host=None, port=None, tls=None, **connect_properties):
         self.server = server
         self.version = version
         self.client_id = client_id if client_id is not None else f"c{os.getpid()}-{next(_counter)}"
@@ -61,6 +63,7 @@ class Client:
             protocol={3: paho.MQTTv31, 4: paho.MQTTv311, 5: paho.MQTTv5}[version],
             manual_ack=manual_ack, reconnect_on_failure=False, **options,
         )
+        transport.dress(self.paho, server.scheme, tls)
         self.paho.max_inflight_messages_set(500)
         if user is not None:
             self.paho.username_pw_set(user, password)

@@ -9,13 +9,14 @@ import socket
 import subprocess
 
 import pytest
+import transport
 from tidemq import BINARY, ROOT, Notifications, Server, clean_environment, wait_until
 
 
 def test_banner(server):
     """The addresses, where data lies, and two lines to copy."""
     text = server.stdout
-    assert f"mqtt://127.0.0.1:{server.port}" in text
+    assert f"{server.scheme}://127.0.0.1:{server.port}" in text
     assert server.admin_url in text and "admin.token" in text
     assert str(server.data_dir.resolve()) in text
     lines = re.findall(r"^\s+(mosquitto_(?:sub|pub) .*)$", text, re.M)
@@ -24,7 +25,7 @@ def test_banner(server):
 
 def test_the_two_lines_work(make_server):
     """Copied and executed: what the second publishes the first receives."""
-    server = make_server()
+    server = make_server(listeners=["mqtt://127.0.0.1:0"])
     subscribe, publish = re.findall(r"^\s+(mosquitto_(?:sub|pub) .*)$", server.stdout, re.M)
     with subprocess.Popen(["stdbuf", "-oL", *shlex.split(subscribe)], stdout=subprocess.PIPE,
                           text=True) as receiver:
@@ -95,7 +96,7 @@ def test_orderly_stop(make_server, new_client, number):
 def test_stop_with_a_stuck_client(make_server, new_client):
     """A client that reads nothing does not hold up the stop beyond shutdown.timeout."""
     server = make_server(**{"shutdown.timeout": "2s"})
-    stuck = socket.create_connection((server.host, server.port))
+    stuck = transport.open_socket(server.scheme, (server.host, server.port))
     stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     stuck.sendall(b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01s" + b"\x82\x06\0\x01\0\x01b\0")
     publisher = new_client(to=server)
@@ -194,7 +195,7 @@ def test_a_failed_log_is_told_once(tmp_path, new_client):
 
 def test_a_flood_does_not_fill_the_log(make_server):
     """500 connections that send nonsense leave few lines, and a sum of those left out."""
-    server = make_server(**{"log.level": "debug"})
+    server = make_server(**{"listeners": ["mqtt://127.0.0.1:0"], "log.level": "debug"})
     for _ in range(500):
         with socket.create_connection((server.host, server.port), timeout=20) as sock:
             sock.sendall(b"GET / HTTP/1.0\r\n\r\n")

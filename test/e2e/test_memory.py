@@ -4,6 +4,7 @@ import select
 import socket
 import struct
 
+import transport
 from tidemq import sanitizers
 
 MIB = 1 << 20
@@ -29,7 +30,7 @@ def text(value):
 
 def leave_a_session(server, client_id, topic_filter):
     """Connects as 3.1.1, subscribes at QoS 1 and leaves."""
-    with socket.create_connection((server.host, server.port), timeout=30) as sock:
+    with transport.open_socket(server.scheme, (server.host, server.port), 30) as sock:
         stream = sock.makefile("rb")
         sock.sendall(packet(0x10, text("MQTT") + b"\x04\0\0\x3c" + text(client_id))
                      + packet(0x82, b"\0\x01" + text(topic_filter) + b"\x01"))
@@ -40,7 +41,7 @@ def leave_a_session(server, client_id, topic_filter):
 
 def publish_many(server, topic, count, size):
     """Publishes at QoS 1 with a window of 500; returns when all are acknowledged."""
-    with socket.create_connection((server.host, server.port), timeout=60) as sock:
+    with transport.open_socket(server.scheme, (server.host, server.port), 60) as sock:
         stream = sock.makefile("rb")
         sock.sendall(packet(0x10, text("MQTT") + b"\x04\x02\0\0" + text("filler")))
         assert stream.read(4) == b"\x20\x02\0\0"
@@ -75,12 +76,12 @@ def test_slow_subscribers_cost_a_cursor(make_server):
     server = make_server(**{"store.segment_size": "16MiB", "store.tail_bytes": "16MiB"})
     stuck = []
     for number in range(20):
-        sock = socket.create_connection((server.host, server.port), timeout=30)
+        sock = transport.open_socket(server.scheme, (server.host, server.port), 30)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.sendall(packet(0x10, text("MQTT") + b"\x04\0\0\0" + text(f"stuck{number}"))
                      + packet(0x82, b"\0\x01" + text("m/#") + b"\x01"))
-        assert sock.recv(4, socket.MSG_WAITALL) == b"\x20\x02\0\0"
-        assert sock.recv(5, socket.MSG_WAITALL) == b"\x90\x03\0\x01\x01"
+        assert transport.receive_all(sock, 4) == b"\x20\x02\0\0"
+        assert transport.receive_all(sock, 5) == b"\x90\x03\0\x01\x01"
         stuck.append(sock)
     before = server.rss()
     publish_many(server, "m/a", MESSAGES, 1024)
@@ -97,16 +98,16 @@ def test_half_packets_stay_within_the_limit(make_server, new_client):
     before = server.rss()
     stuck = []
     for number in range(60):
-        sock = socket.create_connection((server.host, server.port), timeout=30)
+        sock = transport.open_socket(server.scheme, (server.host, server.port), 30)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
         sock.sendall(packet(0x10, text("MQTT") + b"\x04\x02\0\0" + text(f"half{number}")))
-        assert sock.recv(4, socket.MSG_WAITALL) == b"\x20\x02\0\0"
+        assert transport.receive_all(sock, 4) == b"\x20\x02\0\0"
         sock.setblocking(False)
         half = memoryview(packet(0x30, text("m/a") + bytes(1_000_000)))[:-1]
         try:
             while half and select.select([], [sock], [], 0.2)[1]:
                 half = half[sock.send(half):]
-        except ConnectionError:
+        except transport.GONE:
             pass  # the server has had enough; before that it only reads no further
         stuck.append(sock)
     good = new_client(to=server)

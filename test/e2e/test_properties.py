@@ -1,10 +1,10 @@
 """MQTT 5.0: properties of messages and connections."""
 
-import socket
 import struct
 import time
 
 import pytest
+import transport
 from client import Refused
 
 
@@ -99,9 +99,9 @@ def test_topic_alias_of_the_server(new_client, topic):
     """A client that allows one alias gets the name with the first message and the alias alone with
     the next. paho asks for none, hence the bytes. [MQTT5-3.3.2-11]"""
     subscriber = new_client(connect=False)
-    host, port = subscriber.address
     publisher = new_client()
-    with socket.create_connection((host, port), timeout=20) as sock:
+    scheme = subscriber.server.scheme
+    with transport.open_socket(scheme, subscriber.address) as sock:
         stream = sock.makefile("rb")
 
         def packet():

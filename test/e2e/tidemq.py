@@ -19,6 +19,8 @@ import time
 import urllib.error
 import urllib.request
 
+import transport
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = pathlib.Path(os.environ.get("TIDEMQ_BIN", ROOT / "build" / "release" / "tidemq")).resolve()
 
@@ -30,7 +32,7 @@ FATAL = re.compile(
     re.I,
 )
 DEFAULTS = {
-    "listeners": ["mqtt://127.0.0.1:0"],
+    **transport.defaults(),
     "admin.listen": "127.0.0.1:0",
     "topics.auto_create": True,
     "auth.anonymous": True,
@@ -124,7 +126,7 @@ class Server:
         self.env = env or {}
         self.binary = binary
         self.process = None
-        self.host, self.port, self.admin_url = "127.0.0.1", None, None
+        self.scheme, self.host, self.port, self.admin_url = "mqtt", "127.0.0.1", None, None
         self.exit_codes = []
 
     # --- life -----------------------------------------------------------------------------------
@@ -169,14 +171,15 @@ class Server:
         mqtt = re.findall(r"^ +MQTT +(\S+)$", self.stdout, re.M)
         admin = re.search(r"^ +Admin +(http://\S+)", self.stdout, re.M)
         if mqtt and ":0" in setting(self.config["listeners"]):
-            self.config["listeners"] = mqtt
+            options = [str(url).partition("?")[1:] for url in self.config["listeners"]]
+            self.config["listeners"] = [url + "".join(more) for url, more in zip(mqtt, options)]
         if admin:
             self.admin_url = admin[1]
             self.config["admin.listen"] = admin[1].removeprefix("http://")
         for url in mqtt or self.config["listeners"]:
-            found = re.fullmatch(r"mqtt://(\[[^]]*\]|[^:]*):(\d+)", url)
+            found = re.match(r"(mqtts?)://(\[[^]]*\]|[^:]*):(\d+)", url)
             if found:
-                self.host, self.port = found[1].strip("[]"), int(found[2])
+                self.scheme, self.host, self.port = found[1], found[2].strip("[]"), int(found[3])
                 break
 
     @property

@@ -8,9 +8,10 @@ reason code; the truncation tests use it as their referee.
 
 import itertools
 import os
-import socket
 import struct
 from dataclasses import dataclass, field
+
+import transport
 
 V31, V311, V5 = 3, 4, 5
 
@@ -554,8 +555,7 @@ class Peer:
     def __init__(self, server, version=V5):
         self.version = version
         self.client_id = f"raw{os.getpid()}x{next(self._counter)}"
-        self.sock = socket.create_connection((server.host, server.port), timeout=TIMEOUT_S)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock = transport.open_socket(server.scheme, (server.host, server.port), TIMEOUT_S)
         self._buffer = b""
         self._held = []
         self.ignores_retained = False  # for wide filters at QoS 0: other tests may retain too
@@ -573,7 +573,7 @@ class Peer:
     def half_close(self):
         """Ends what we send; what the server sends still arrives."""
         try:
-            self.sock.shutdown(socket.SHUT_WR)
+            transport.half_close(self.sock)
         except OSError:
             pass  # the server was faster
 
@@ -581,14 +581,14 @@ class Peer:
         """Sends bytes; the peer having closed already is for the next receive to find."""
         try:
             self.sock.sendall(b"".join(packets))
-        except (BrokenPipeError, ConnectionResetError):
+        except transport.GONE:
             pass
 
     def _more(self):
         """Reads what is there; False at the end of the stream."""
         try:
             data = self.sock.recv(65536)
-        except ConnectionResetError:
+        except transport.GONE:
             data = b""
         self._buffer += data
         return bool(data)

@@ -1,0 +1,149 @@
+/* A change of files is followed up when nothing has changed for a moment: a certificate and its key
+ * are two files, and who renews them writes one after the other. Until both are there the new ones
+ * do not fit together, and the old ones stay. */
+#include "app/certificates.h"
+
+#include "app/server_priv.h"
+#include "io/file_watch.h"
+#include "proxy/proxy_tls.h"
+
+#include <string.h>
+#include <time.h>
+
+enum {
+    SETTLE_MS = 500,
+    REMIND_MS = 24 * 3600 * 1000,
+    DAY_S = 24 * 3600,
+    REMIND_DAYS = 30,    /* before a certificate expires */
+    REMIND_LIST_DAYS = 1 /* before the next revocation list is due */
+};
+
+struct reminder {
+    struct server *server;
+    int64_t now_s;
+    int64_t first_s; /* when the first of the server's own certificates expires; 0 = none */
+};
+
+static void add_day(int64_t time_s, char *ret_text, size_t size)
+{
+    const time_t when = (time_t)time_s;
+    struct tm tm = {0};
+    (void)gmtime_r(&when, &tm);
+    if (strftime(ret_text, size, "%Y-%m-%d %H:%M UTC", &tm) == 0) {
+        ret_text[0] = '\0';
+    }
+}
+
+static void remind_of(void *data, const struct proxy_certificate *certificate)
+{
+    struct reminder *reminder = data;
+    const bool is_list = strcmp(certificate->use, "crl") == 0;
+    const int64_t end_s = certificate->not_after_s;
+    char day[64];
+    if (strcmp(certificate->use, "server") == 0 &&
+        (reminder->first_s == 0 || end_s < reminder->first_s)) {
+        reminder->first_s = end_s;
+    }
+    const int64_t left_s = end_s - reminder->now_s;
+    if (end_s == 0 || left_s > (is_list ? REMIND_LIST_DAYS : REMIND_DAYS) * DAY_S) {
+        return;
+    }
+    add_day(end_s, day, sizeof(day));
+    if (is_list) {
+        log_write(reminder->server->log, LOG_WARN, "alarm",
+                  "the revocation list '%s' of %s (%s): the next one %s on %s; without it "
+                  "no certificate of that CA is accepted",
+                  certificate->file, certificate->listener, certificate->subject,
+                  left_s < 0 ? "was due" : "is due", day);
+    } else {
+        log_write(reminder->server->log, LOG_WARN, "alarm",
+                  "the certificate '%s' of %s (%s) %s on %s, %lld days from now", certificate->file,
+                  certificate->listener, certificate->subject,
+                  left_s < 0 ? "has expired" : "expires", day, (long long)(left_s / DAY_S));
+    }
+}
+
+static void remind(struct server *server)
+{
+    struct reminder reminder = {.server = server,
+                                .now_s = (int64_t)(loop_wall_ms(server->loop) / 1000)};
+    proxy_tls_certificates(server->proxy, remind_of, &reminder);
+    metric_set(&server->metrics->tls_certificate_expiry, reminder.first_s);
+}
+
+static void on_remind(struct timer *timer)
+{
+    struct server *server = CONTAINER_OF(timer, struct server, certificate_reminder);
+    remind(server);
+    timer_start(loop_timers(server->loop), timer, REMIND_MS);
+}
+
+static void watch_path(void *data, const char *path)
+{
+    struct server *server = data;
+    const int err = file_watch_add(server->certificate_watch, path);
+    if (err < 0) {
+        log_write(server->log, LOG_WARN, "server",
+                  "changes of '%s' will not be noticed (%s): send SIGHUP after changing it", path,
+                  err_text(err));
+    }
+}
+
+/* Links may lead elsewhere by now. */
+static void watch_again(struct server *server)
+{
+    if (server->certificate_watch) {
+        file_watch_clear(server->certificate_watch);
+        proxy_tls_paths(server->proxy, watch_path, server);
+    }
+}
+
+static void on_settled(struct timer *timer)
+{
+    struct server *server = CONTAINER_OF(timer, struct server, certificate_settle);
+    struct proxy_config proxy;
+    struct errmsg why = {0};
+    mapping_proxy(&server->config, server->connections_max, &proxy);
+    if (proxy_tls_stage(server->proxy, &proxy.tls, &why) < 0) {
+        log_write(server->log, LOG_WARN, "server",
+                  "files of certificates have changed, but the old ones stay in use: %s", why.text);
+        watch_again(server);
+        return;
+    }
+    proxy_tls_commit(server->proxy);
+    log_write(server->log, LOG_INFO, "server", "certificates read again: their files have changed");
+    certificates_changed(server);
+}
+
+static void on_change(void *data)
+{
+    struct server *server = data;
+    timer_start(loop_timers(server->loop), &server->certificate_settle, SETTLE_MS);
+}
+
+void certificates_changed(struct server *server)
+{
+    timer_stop(loop_timers(server->loop), &server->certificate_settle);
+    watch_again(server);
+    remind(server);
+}
+
+void certificates_start(struct server *server)
+{
+    struct errmsg why = {0};
+    server->certificate_settle.on_due = on_settled;
+    server->certificate_reminder.on_due = on_remind;
+    if (file_watch_new(server->loop, on_change, server, &server->certificate_watch, &why) < 0) {
+        log_write(server->log, LOG_WARN, "server", "%s; send SIGHUP after changing certificates",
+                  why.text);
+    }
+    certificates_changed(server);
+    timer_start(loop_timers(server->loop), &server->certificate_reminder, REMIND_MS);
+}
+
+void certificates_stop(struct server *server)
+{
+    timer_stop(loop_timers(server->loop), &server->certificate_settle);
+    timer_stop(loop_timers(server->loop), &server->certificate_reminder);
+    server->certificate_watch = file_watch_free(server->certificate_watch);
+}

@@ -1,0 +1,67 @@
+"""How the clients of the tests reach their server.
+
+The servers of the tests that say nothing else listen on the transport that TIDEMQ_TEST_TRANSPORT
+names: mqtt (the usual one) or mqtts. A client takes the transport of its server's first listener.
+"""
+
+import os
+import socket
+import ssl
+
+import pki
+
+SCHEME = os.environ.get("TIDEMQ_TEST_TRANSPORT", "mqtt")
+# What sending says when the other end is gone.
+GONE = (BrokenPipeError, ConnectionResetError, ssl.SSLError)
+
+
+def defaults():
+    """The keys of the configuration that make a server listen on the transport."""
+    keys = {"listeners": [f"{SCHEME}://127.0.0.1:0"]}
+    if SCHEME == "mqtts":
+        keys["tls.certificate"] = pki.shared().path("server.pem")
+        keys["tls.private_key"] = pki.shared().path("server.key")
+    return keys
+
+
+def tls_context():
+    """What clients need to trust the servers of the tests."""
+    return ssl.create_default_context(cafile=pki.shared().path("ca.pem"))
+
+
+def dress(client, scheme, context=None):
+    """Has a paho client speak the transport."""
+    if scheme == "mqtts":
+        client.tls_set_context(context or tls_context())
+
+
+def open_socket(scheme, address, timeout_s=20, options=()):
+    """A connected socket that carries MQTT. options: (level, name, value), set before it connects."""
+    sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+    for option in options:
+        sock.setsockopt(*option)
+    sock.settimeout(timeout_s)
+    try:
+        sock.connect(address)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if scheme == "mqtts":
+            sock = tls_context().wrap_socket(sock, server_hostname=address[0])
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def receive_all(sock, size):
+    """So many bytes, or fewer at the end of the stream."""
+    got = b""
+    while len(got) < size and (more := sock.recv(size - len(got))):
+        got += more
+    return got
+
+
+def half_close(sock):
+    """Ends what is sent; what the server sends still arrives. With TLS only the socket ends, because
+    Python's ends both directions."""
+    with socket.socket(fileno=os.dup(sock.fileno())) as bare:
+        bare.shutdown(socket.SHUT_WR)
