@@ -23,7 +23,7 @@ ALLOWED = {
     'store': 'base io',
     'store/mem': 'base io store',
     'store/local': 'base io store',
-    'auth': 'base io',
+    'auth': 'base io mqtt net',
     'broker': 'base io mqtt store auth',
     'proxy': 'base io net mqtt auth broker',
     'admin': 'base io store auth broker proxy',

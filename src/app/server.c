@@ -52,6 +52,9 @@ static int start_threads(struct server *server, struct errmsg *reterr)
     if (err == 0) {
         err = worker_pool_new(thread_count, &server->workers, reterr);
     }
+    if (err == 0) {
+        err = worker_pool_new(thread_count, &server->auth_workers, reterr);
+    }
     return err < 0 ? err : mailbox_new(server->loop, &server->mailbox, reterr);
 }
 
@@ -102,7 +105,13 @@ static int start_core(struct server *server, struct errmsg *reterr)
         .on_drained = on_store_drained,
         .drained_data = server,
     };
-    const struct auth_deps auth_deps = {.workers = server->workers, .mailbox = server->mailbox};
+    const struct auth_deps auth_deps = {
+        .workers = server->auth_workers,
+        .mailbox = server->mailbox,
+        .loop = server->loop,
+        .log = server->log,
+        .metrics = server->metrics,
+    };
     const int err = broker_new(&broker, &broker_deps, &server->broker, reterr);
     return err < 0 ? err : auth_new(&auth, &auth_deps, &server->auth, reterr);
 }
@@ -264,6 +273,9 @@ struct server *server_free(struct server *server)
     }
     if (server->workers) {
         (void)worker_pool_free(server->workers);
+    }
+    if (server->auth_workers) {
+        (void)worker_pool_free(server->auth_workers);
     }
     if (server->mailbox) {
         (void)mailbox_free(server->mailbox);

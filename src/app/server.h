@@ -25,6 +25,7 @@ struct server {
     struct metrics *metrics;
     struct loop *loop;
     struct worker_pool *workers;
+    struct worker_pool *auth_workers; /* so that passwords do not keep reads from disk waiting */
     struct mailbox *mailbox;
     struct store *store;
     struct meta *meta;

@@ -1,40 +1,264 @@
-#include "auth/auth.h"
+/* The chain, and questions to it.
+ *
+ * A question is made before the first authenticator is asked, because that one may need what it
+ * holds: the credentials in memory of their own. It is gone when it is answered or cancelled, and
+ * then nothing that it asked for is under way any more, or is told to nobody.
+ */
+#include "auth/auth_priv.h"
 
 #include "auth/password.h"
 #include "base/mem.h"
+#include "mqtt/props.h"
+
+#include <string.h>
 
 enum { WAITING_MAX_DEFAULT = 1024 };
 
-struct auth {
-    struct auth_deps deps;
-    bool anonymous;
-    struct authenticator *password; /* NULL without a password file */
+struct question {
+    struct auth_call call;
+    struct list node;
+    struct auth *auth;
+    struct auth_chain *chain;
+    struct auth_call *current; /* of the authenticator asked last */
+    uint32_t next;             /* in the chain */
+    bool waiting;              /* counted, and to be told by done */
+    struct auth_credentials credentials;
+    struct props props;
+    uint8_t bytes[]; /* what the credentials point to */
 };
 
-static struct authenticator *authenticator_free(struct authenticator *authenticator)
+void auth_cancel(struct auth_call *call)
 {
-    if (authenticator)
+    call->done = NULL;
+    call->cancel(call);
+}
+
+struct authenticator *authenticator_ref(struct authenticator *authenticator)
+{
+    authenticator->refs++;
+    return authenticator;
+}
+
+struct authenticator *authenticator_unref(struct authenticator *authenticator)
+{
+    if (authenticator && --authenticator->refs == 0)
         authenticator->ops->free(authenticator);
     return NULL;
 }
 
+static struct auth_chain *chain_unref(struct auth_chain *chain)
+{
+    if (chain && --chain->refs == 0) {
+        for (uint32_t i = 0; i < chain->count; i++)
+            (void)authenticator_unref(chain->items[i]);
+        mem_free(chain);
+    }
+    return NULL;
+}
+
+/* --- questions --------------------------------------------------------------------------------
+ */
+
+static void question_free(struct question *question)
+{
+    struct auth *auth = question->auth;
+    if (question->waiting) {
+        auth->waiting--;
+        if (auth->deps.metrics)
+            metric_add(&auth->deps.metrics->auth_waiting, -1);
+    }
+    list_remove(&question->node);
+    (void)chain_unref(question->chain);
+    mem_free(question);
+}
+
+static void question_cancel(struct auth_call *call)
+{
+    struct question *question = CONTAINER_OF(call, struct question, call);
+    if (question->current)
+        auth_cancel(TAKE(question->current));
+    question_free(question);
+}
+
+static struct slice copy_to(uint8_t **at, struct slice slice)
+{
+    if (slice.size > 0)
+        memcpy(*at, slice.bytes, slice.size);
+    const struct slice copy = slice_of(*at, slice.size);
+    *at += slice.size;
+    return copy;
+}
+
+/* NULL when out of memory. */
+static struct question *question_new(struct auth *auth, const struct auth_credentials *given)
+{
+    const size_t props_size = given->props ? given->props->raw.size : 0;
+    const size_t size = given->client_id.size + given->username.size + given->password.size;
+    struct question *question = mem_try_alloc(sizeof *question + size + props_size);
+    if (!question)
+        return NULL;
+    *question = (struct question){
+        .call.cancel = question_cancel,
+        .auth = auth,
+        .chain = auth->chain,
+        .credentials = *given,
+    };
+    question->chain->refs++;
+    uint8_t *at = question->bytes;
+    question->credentials.client_id = copy_to(&at, given->client_id);
+    question->credentials.username = copy_to(&at, given->username);
+    question->credentials.password = copy_to(&at, given->password);
+    if (given->props) {
+        question->props = *given->props;
+        question->props.raw = copy_to(&at, given->props->raw);
+        question->credentials.props = &question->props;
+    }
+    list_init(&question->node);
+    list_push_back(&auth->questions, &question->node);
+    return question;
+}
+
+/* Nobody has said anything. */
+static enum auth_result result_of_silence(const struct auth *auth,
+                                          const struct auth_credentials *credentials,
+                                          struct auth_answer *ret_answer)
+{
+    *ret_answer = (struct auth_answer){.username = credentials->username};
+    if (auth->anonymous && (!credentials->has_username || auth->chain->count == 0))
+        return AUTH_ALLOWED;
+    return credentials->has_username && auth->chain->count > 0 ? AUTH_BAD_CREDENTIALS
+                                                               : AUTH_NOT_AUTHORIZED;
+}
+
+static auth_done_fn on_step;
+
+/* Asks on until somebody decides or has to think. */
+static enum auth_result question_run(struct question *question, struct auth_answer *ret_answer)
+{
+    enum auth_result result = AUTH_IGNORED;
+    while (result == AUTH_IGNORED && question->next < question->chain->count) {
+        struct authenticator *authenticator = question->chain->items[question->next++];
+        *ret_answer = (struct auth_answer){0};
+        result = authenticator->ops->check(authenticator, &question->credentials, on_step, question,
+                                           ret_answer, &question->current);
+        ret_answer->authenticator = authenticator->ops->name;
+    }
+    if (result == AUTH_IGNORED)
+        result = result_of_silence(question->auth, &question->credentials, ret_answer);
+    ret_answer->result = result;
+    return result;
+}
+
+/* A yes counts only if the chain that said it is still in force. */
+static enum auth_result question_confirm(struct question *question, struct auth_answer *answer)
+{
+    while (answer->result == AUTH_ALLOWED && question->chain != question->auth->chain) {
+        (void)chain_unref(question->chain);
+        question->chain = question->auth->chain;
+        question->chain->refs++;
+        question->next = 0;
+        (void)question_run(question, answer);
+    }
+    return answer->result;
+}
+
+static void on_step(void *data, const struct auth_answer *given)
+{
+    struct question *question = data;
+    struct auth_answer answer = *given;
+    question->current = NULL;
+    answer.authenticator = question->chain->items[question->next - 1]->ops->name;
+    if (answer.result == AUTH_IGNORED)
+        (void)question_run(question, &answer);
+    if (question_confirm(question, &answer) == AUTH_PENDING)
+        return;
+    question->call.done(question->call.data, &answer);
+    question_free(question);
+}
+
+/* The last answer that was given at once lies in its question. */
+static void forget_answered(struct auth *auth)
+{
+    if (auth->answered)
+        question_free(TAKE(auth->answered));
+}
+
+enum auth_result auth_connect(struct auth *auth, const struct auth_credentials *credentials,
+                              auth_done_fn *done, void *data, struct auth_answer *ret_answer,
+                              struct auth_call **ret_call)
+{
+    ASSERT(done != NULL && ret_call != NULL);
+    if (auth->chain->count == 0) {
+        ret_answer->result = result_of_silence(auth, credentials, ret_answer);
+        return ret_answer->result;
+    }
+    struct question *question = NULL;
+    *ret_answer = (struct auth_answer){.result = AUTH_BUSY};
+    forget_answered(auth);
+    if (auth->waiting < auth->waiting_max)
+        question = question_new(auth, credentials);
+    if (!question)
+        return AUTH_BUSY;
+    const enum auth_result result = question_run(question, ret_answer);
+    if (result != AUTH_PENDING) {
+        auth->answered = question;
+        return result;
+    }
+    question->call.done = done;
+    question->call.data = data;
+    question->waiting = true;
+    auth->waiting++;
+    if (auth->deps.metrics)
+        metric_add(&auth->deps.metrics->auth_waiting, 1);
+    *ret_call = &question->call;
+    return AUTH_PENDING;
+}
+
+/* --- life --------------------------------------------------------------------------------------
+ */
+
+static uint32_t waiting_max_of(const struct auth_config *config)
+{
+    return config->waiting_max > 0 ? config->waiting_max : WAITING_MAX_DEFAULT;
+}
+
+static void add(struct auth_chain *chain, const struct auth_config *config,
+                struct authenticator *authenticator)
+{
+    ASSERT(chain->count < AUTH_CHAIN_MAX);
+    authenticator->jobs_max = waiting_max_of(config);
+    chain->items[chain->count++] = authenticator;
+}
+
+/* Makes the authenticators that the configuration asks for. */
+static int fill_chain(const struct auth *auth, const struct auth_config *config,
+                      struct auth_chain *chain, struct errmsg *reterr)
+{
+    struct authenticator *made = NULL;
+    int err = 0;
+    if (config->password_file && *config->password_file) {
+        err = password_new(config->password_file, &auth->deps, &made, reterr);
+        if (err == 0)
+            add(chain, config, made);
+    }
+    return err;
+}
+
 int auth_configure(struct auth *auth, const struct auth_config *config, struct errmsg *reterr)
 {
-    struct authenticator *password = NULL;
-    if (config->password_file && *config->password_file) {
-        const struct password_config options = {
-            .path = config->password_file,
-            .waiting_max = config->waiting_max > 0 ? config->waiting_max : WAITING_MAX_DEFAULT,
-            .workers = auth->deps.workers,
-            .mailbox = auth->deps.mailbox,
-        };
-        const int err = password_new(&options, &password, reterr);
-        if (err < 0)
-            return err;
+    struct auth_chain *chain = mem_new(sizeof *chain);
+    chain->refs = 1;
+    const int err = fill_chain(auth, config, chain, reterr);
+    if (err < 0) {
+        (void)chain_unref(chain);
+        return err;
     }
-    (void)authenticator_free(auth->password);
-    auth->password = password;
+    forget_answered(auth);
+    (void)chain_unref(auth->chain);
+    auth->chain = chain;
     auth->anonymous = config->anonymous;
+    auth->waiting_max = waiting_max_of(config);
+    identities_review(auth);
     return 0;
 }
 
@@ -43,6 +267,8 @@ int auth_new(const struct auth_config *config, const struct auth_deps *deps, str
 {
     struct auth *auth = mem_new(sizeof *auth);
     auth->deps = *deps;
+    list_init(&auth->questions);
+    identities_init(&auth->identities);
     const int err = auth_configure(auth, config, reterr);
     if (err < 0) {
         (void)auth_free(auth);
@@ -54,23 +280,13 @@ int auth_new(const struct auth_config *config, const struct auth_deps *deps, str
 
 struct auth *auth_free(struct auth *auth)
 {
-    if (auth) {
-        (void)authenticator_free(auth->password);
-        mem_free(auth);
-    }
+    if (!auth)
+        return NULL;
+    forget_answered(auth);
+    list_each_safe (it, &auth->questions)
+        auth_cancel(&CONTAINER_OF(it, struct question, node)->call);
+    (void)chain_unref(auth->chain);
+    identities_done(&auth->identities, auth->deps.loop);
+    mem_free(auth);
     return NULL;
-}
-
-enum auth_result auth_connect(struct auth *auth, const struct auth_credentials *credentials,
-                              auth_done_fn *done, void *data, struct auth_call **ret_call)
-{
-    ASSERT(done != NULL && ret_call != NULL);
-    if (!credentials->has_username || !auth->password)
-        return auth->anonymous ? AUTH_ALLOWED : AUTH_NOT_AUTHORIZED;
-    return auth->password->ops->check(auth->password, credentials, done, data, ret_call);
-}
-
-void auth_cancel(struct auth_call *call)
-{
-    call->done = NULL;
 }

@@ -1,0 +1,25 @@
+/* What the files of auth/ share. Private to auth/. */
+#pragma once
+
+#include "auth/identity.h"
+
+#define AUTH_CHAIN_MAX 8u
+
+/* The authenticators in force, in order; unchanged once made. */
+struct auth_chain {
+    uint32_t refs; /* auth's, and one for each question under way */
+    uint32_t count;
+    struct authenticator *items[AUTH_CHAIN_MAX];
+};
+
+struct question;
+
+struct auth {
+    struct auth_deps deps;
+    bool anonymous;
+    uint32_t waiting, waiting_max; /* questions under way */
+    struct auth_chain *chain;
+    struct list questions;
+    struct question *answered; /* whose answer its asker may still read; or NULL */
+    struct identities identities;
+};
