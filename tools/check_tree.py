@@ -45,11 +45,12 @@ OWNERS = {
     r'lmdb\.h': r'store/local/',
     r'yaml\.h': r'app/',
     r'microhttpd\.h': r'admin/',
-    r'jansson\.h': r'admin/|cli/',
+    r'jansson\.h': r'admin/|auth/|cli/',
+    r'rhonabwy\.h': r'auth/',
     r'sodium\.h': r'auth/|admin/',
     r'crypt\.h': r'auth/',
     r'gnutls/': r'auth/',
-    r'curl/': r'cli/',
+    r'curl/': r'cli/|net/',
     r'assert\.h': r'(?!)',  # ours stays on in release builds
 }
 
@@ -59,12 +60,13 @@ LIBRARY_OWNERS = {
     'PkgConfig::LMDB': 'store/local',
     'PkgConfig::YAML': 'app',
     'PkgConfig::MHD': 'admin',
-    'PkgConfig::JANSSON': 'admin cli',
+    'PkgConfig::JANSSON': 'admin auth cli',
+    'PkgConfig::RHONABWY': 'auth',
     'PkgConfig::SODIUM': 'auth admin',
     'PkgConfig::GNUTLS': 'auth',
     'crypt': 'auth',
     'm': 'broker',
-    'PkgConfig::CURL': 'cli',
+    'PkgConfig::CURL': 'cli net',
 }
 
 # Unbounded, not reentrant, unable to report an error, or a wait where an event should be awaited.
