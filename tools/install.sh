@@ -40,6 +40,7 @@ codespell spelling checks
 mosquitto peer in benchmarks, store of foreign passwords
 mosquitto-clients command line clients
 curl examples of the documentation
+openssl examples of the documentation
 libmosquitto-dev client library under test
 libpaho-mqtt-dev client library under test
 python3-venv runs the end-to-end tests, draws plots

@@ -6,9 +6,11 @@
  */
 #include "auth/auth_priv.h"
 
+#include "auth/jwt.h"
 #include "auth/password.h"
 #include "base/mem.h"
 #include "mqtt/props.h"
+#include "net/http_client.h"
 
 #include <string.h>
 
@@ -24,6 +26,7 @@ struct question {
     bool waiting;              /* counted, and to be told by done */
     struct auth_credentials credentials;
     struct props props;
+    size_t size;
     uint8_t bytes[]; /* what the credentials point to */
 };
 
@@ -49,8 +52,11 @@ struct authenticator *authenticator_unref(struct authenticator *authenticator)
 static struct auth_chain *chain_unref(struct auth_chain *chain)
 {
     if (chain && --chain->refs == 0) {
-        for (uint32_t i = 0; i < chain->count; i++)
+        for (uint32_t i = 0; i < chain->count; i++) {
+            if (chain->items[i]->ops->retire)
+                chain->items[i]->ops->retire(chain->items[i]);
             (void)authenticator_unref(chain->items[i]);
+        }
         mem_free(chain);
     }
     return NULL;
@@ -69,6 +75,7 @@ static void question_free(struct question *question)
     }
     list_remove(&question->node);
     (void)chain_unref(question->chain);
+    explicit_bzero(question->bytes, question->size);
     mem_free(question);
 }
 
@@ -102,6 +109,7 @@ static struct question *question_new(struct auth *auth, const struct auth_creden
         .auth = auth,
         .chain = auth->chain,
         .credentials = *given,
+        .size = size + props_size,
     };
     question->chain->refs++;
     uint8_t *at = question->bytes;
@@ -214,6 +222,100 @@ enum auth_result auth_connect(struct auth *auth, const struct auth_credentials *
     return AUTH_PENDING;
 }
 
+/* --- the authenticators there are --------------------------------------------------------------
+ */
+
+static bool has_users(const struct auth_config *config)
+{
+    return config->password_file && *config->password_file;
+}
+
+static int make_users(struct auth *auth, const struct auth_config *config,
+                      struct authenticator **ret_made, struct errmsg *reterr)
+{
+    return password_new(config->password_file, &auth->deps, ret_made, reterr);
+}
+
+static bool has_jwt(const struct auth_config *config)
+{
+    return jwt_is_configured(&config->jwt);
+}
+
+static int make_jwt(struct auth *auth, const struct auth_config *config,
+                    struct authenticator **ret_made, struct errmsg *reterr)
+{
+    return jwt_new(&config->jwt, &auth->deps, auth->http, auth->chain, ret_made, reterr);
+}
+
+/* In the order in which they are asked when the configuration gives none: those first that cost
+ * little and decide by what is presented. */
+static const struct kind {
+    const char *name;
+    bool (*is_configured)(const struct auth_config *config);
+    int (*make)(struct auth *auth, const struct auth_config *config,
+                struct authenticator **ret_made, struct errmsg *reterr);
+    const char *needs; /* what configures it */
+} kinds[] = {
+    {"jwt", has_jwt, make_jwt, "auth.jwt.secret_file, public_key_file or jwks"},
+    {"users", has_users, make_users, "auth.password_file"},
+};
+
+bool auth_config_has_any(const struct auth_config *config)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(kinds); i++) {
+        if (kinds[i].is_configured(config))
+            return true;
+    }
+    return false;
+}
+
+static const struct kind *find_kind(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(kinds); i++) {
+        if (strcmp(kinds[i].name, name) == 0)
+            return &kinds[i];
+    }
+    return NULL;
+}
+
+static int check_chain(const struct auth_config *config, const char **ret_item,
+                       struct errmsg *reterr)
+{
+    for (uint32_t i = 0; i < config->chain_count; i++) {
+        const struct kind *kind = find_kind(config->chain[i]);
+        *ret_item = config->chain[i];
+        if (!kind) {
+            errmsg_wrap(reterr, "jwt and users");
+            return ERR_INVALID;
+        }
+        if (!kind->is_configured(config)) {
+            errmsg_wrap(reterr, "%s only with %s", kind->name, kind->needs);
+            return ERR_INVALID;
+        }
+        for (uint32_t k = 0; k < i; k++) {
+            if (strcmp(config->chain[k], config->chain[i]) == 0) {
+                errmsg_wrap(reterr, "each name once");
+                return ERR_INVALID;
+            }
+        }
+    }
+    return 0;
+}
+
+int auth_config_check(const struct auth_config *config, const char **ret_key, const char **ret_item,
+                      struct errmsg *reterr)
+{
+    *ret_item = NULL;
+    int err = jwt_check_config(&config->jwt, ret_key, ret_item, reterr);
+    if (err == 0) {
+        *ret_key = "auth.chain";
+        err = check_chain(config, ret_item, reterr);
+    }
+    if (err == 0)
+        *ret_item = NULL;
+    return err;
+}
+
 /* --- life --------------------------------------------------------------------------------------
  */
 
@@ -222,33 +324,48 @@ static uint32_t waiting_max_of(const struct auth_config *config)
     return config->waiting_max > 0 ? config->waiting_max : WAITING_MAX_DEFAULT;
 }
 
-static void add(struct auth_chain *chain, const struct auth_config *config,
-                struct authenticator *authenticator)
+static int add(struct auth *auth, const struct auth_config *config, const struct kind *kind,
+               struct auth_chain *chain, struct errmsg *reterr)
 {
+    struct authenticator *made = NULL;
     ASSERT(chain->count < AUTH_CHAIN_MAX);
-    authenticator->jobs_max = waiting_max_of(config);
-    chain->items[chain->count++] = authenticator;
+    const int err = kind->make(auth, config, &made, reterr);
+    if (err < 0)
+        return err;
+    made->jobs_max = waiting_max_of(config);
+    chain->items[chain->count++] = made;
+    return 0;
 }
 
 /* Makes the authenticators that the configuration asks for. */
-static int fill_chain(const struct auth *auth, const struct auth_config *config,
-                      struct auth_chain *chain, struct errmsg *reterr)
+static int fill_chain(struct auth *auth, const struct auth_config *config, struct auth_chain *chain,
+                      struct errmsg *reterr)
 {
-    struct authenticator *made = NULL;
     int err = 0;
-    if (config->password_file && *config->password_file) {
-        err = password_new(config->password_file, &auth->deps, &made, reterr);
-        if (err == 0)
-            add(chain, config, made);
+    for (uint32_t i = 0; i < config->chain_count && err == 0; i++)
+        err = add(auth, config, find_kind(config->chain[i]), chain, reterr);
+    for (size_t i = 0; i < ARRAY_COUNT(kinds) && config->chain_count == 0 && err == 0; i++) {
+        if (kinds[i].is_configured(config))
+            err = add(auth, config, &kinds[i], chain, reterr);
     }
     return err;
+}
+
+/* What asks other servers is started when it is needed first. */
+static int start_http(struct auth *auth, const struct auth_config *config, struct errmsg *reterr)
+{
+    if (auth->http || !auth->deps.loop || !auth_config_has_any(config))
+        return 0;
+    return http_client_new(auth->deps.loop, &auth->http, reterr);
 }
 
 int auth_configure(struct auth *auth, const struct auth_config *config, struct errmsg *reterr)
 {
     struct auth_chain *chain = mem_new(sizeof *chain);
     chain->refs = 1;
-    const int err = fill_chain(auth, config, chain, reterr);
+    int err = start_http(auth, config, reterr);
+    if (err == 0)
+        err = fill_chain(auth, config, chain, reterr);
     if (err < 0) {
         (void)chain_unref(chain);
         return err;
@@ -286,6 +403,7 @@ struct auth *auth_free(struct auth *auth)
     list_each_safe (it, &auth->questions)
         auth_cancel(&CONTAINER_OF(it, struct question, node)->call);
     (void)chain_unref(auth->chain);
+    (void)http_client_free(auth->http);
     identities_done(&auth->identities, auth->deps.loop);
     mem_free(auth);
     return NULL;

@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include "auth/auth_config.h"
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/metrics.h"
@@ -84,6 +85,8 @@ struct authenticator_ops {
     /* false: links of this subject are to end now that the configuration has changed. NULL: none
      * are. */
     bool (*knows)(const struct authenticator *authenticator, struct slice subject);
+    /* It is not in force any more: ends what it does by itself. May be NULL. */
+    void (*retire)(struct authenticator *authenticator);
     /* The last reference is gone; no question is under way. */
     void (*free)(struct authenticator *authenticator);
 };
@@ -100,12 +103,6 @@ struct authenticator *authenticator_unref(struct authenticator *authenticator);
 
 /* --- the chain ---------------------------------------------------------------------------------
  */
-
-struct auth_config {
-    bool anonymous;            /* clients without a user name may connect */
-    const char *password_file; /* NULL or "": none; copied */
-    uint32_t waiting_max;      /* questions under way at once; 0 = 1,024 */
-};
 
 /* Borrowed until auth_free. */
 struct auth_deps {

@@ -12,6 +12,7 @@ struct auth_chain {
     struct authenticator *items[AUTH_CHAIN_MAX];
 };
 
+struct http_client;
 struct question;
 
 struct auth {
@@ -19,6 +20,7 @@ struct auth {
     bool anonymous;
     uint32_t waiting, waiting_max; /* questions under way */
     struct auth_chain *chain;
+    struct http_client *http; /* NULL until something asks over HTTP */
     struct list questions;
     struct question *answered; /* whose answer its asker may still read; or NULL */
     struct identities identities;
