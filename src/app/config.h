@@ -17,6 +17,7 @@ struct config_list {
 
 /* In the order of their words in config.def. */
 enum auth_anonymous { ANONYMOUS_AUTO, ANONYMOUS_TRUE, ANONYMOUS_FALSE };
+enum config_http_method { HTTP_POST, HTTP_GET };
 enum config_token_from { TOKEN_PASSWORD, TOKEN_USERNAME };
 enum config_duplicate { CONFIG_TAKEOVER, CONFIG_REJECT };
 enum limits_profile { PROFILE_DEFAULT, PROFILE_TDMQ };

@@ -159,6 +159,20 @@ void config_auth(const struct config *config, struct auth_config *ret_auth)
                 .claims = (const char *const *)config->auth_jwt_claims.items,
                 .claim_count = (uint32_t)config->auth_jwt_claims.count,
             },
+        .http =
+            {
+                .url = config->auth_http_url,
+                .is_get = config->auth_http_method == HTTP_GET,
+                .headers = (const char *const *)config->auth_http_headers.items,
+                .header_count = (uint32_t)config->auth_http_headers.count,
+                .body = (const char *const *)config->auth_http_body.items,
+                .body_count = (uint32_t)config->auth_http_body.count,
+                .user_properties = config->auth_http_user_properties,
+                .concurrency = (uint32_t)config->auth_http_concurrency,
+                .connect_timeout_ms = (uint32_t)config->auth_http_connect_timeout_ms,
+                .read_timeout_ms = (uint32_t)config->auth_http_read_timeout_ms,
+                .ca_file = config->auth_http_ca_file,
+            },
     };
 }
 

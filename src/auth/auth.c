@@ -6,6 +6,7 @@
  */
 #include "auth/auth_priv.h"
 
+#include "auth/http_auth.h"
 #include "auth/jwt.h"
 #include "auth/password.h"
 #include "base/mem.h"
@@ -247,6 +248,19 @@ static int make_jwt(struct auth *auth, const struct auth_config *config,
     return jwt_new(&config->jwt, &auth->deps, auth->http, auth->chain, ret_made, reterr);
 }
 
+static bool has_http(const struct auth_config *config)
+{
+    return config->http.url && *config->http.url;
+}
+
+static int make_http(struct auth *auth, const struct auth_config *config,
+                     struct authenticator **ret_made, struct errmsg *reterr)
+{
+    (void)reterr;
+    *ret_made = http_auth_new(&config->http, &auth->deps, auth->http);
+    return 0;
+}
+
 /* In the order in which they are asked when the configuration gives none: those first that cost
  * little and decide by what is presented. */
 static const struct kind {
@@ -258,6 +272,7 @@ static const struct kind {
 } kinds[] = {
     {"jwt", has_jwt, make_jwt, "auth.jwt.secret_file, public_key_file or jwks"},
     {"users", has_users, make_users, "auth.password_file"},
+    {"http", has_http, make_http, "auth.http.url"},
 };
 
 bool auth_config_has_any(const struct auth_config *config)
@@ -285,7 +300,7 @@ static int check_chain(const struct auth_config *config, const char **ret_item,
         const struct kind *kind = find_kind(config->chain[i]);
         *ret_item = config->chain[i];
         if (!kind) {
-            errmsg_wrap(reterr, "jwt and users");
+            errmsg_wrap(reterr, "jwt, users and http");
             return ERR_INVALID;
         }
         if (!kind->is_configured(config)) {
@@ -307,6 +322,8 @@ int auth_config_check(const struct auth_config *config, const char **ret_key, co
 {
     *ret_item = NULL;
     int err = jwt_check_config(&config->jwt, ret_key, ret_item, reterr);
+    if (err == 0)
+        err = http_auth_check_config(&config->http, ret_key, ret_item, reterr);
     if (err == 0) {
         *ret_key = "auth.chain";
         err = check_chain(config, ret_item, reterr);
@@ -400,8 +417,8 @@ struct auth *auth_free(struct auth *auth)
     if (!auth)
         return NULL;
     forget_answered(auth);
-    list_each_safe (it, &auth->questions)
-        auth_cancel(&CONTAINER_OF(it, struct question, node)->call);
+    while (!list_empty(&auth->questions)) /* the end of one may answer others */
+        auth_cancel(&LIST_FIRST(&auth->questions, struct question, node)->call);
     (void)chain_unref(auth->chain);
     (void)http_client_free(auth->http);
     identities_done(&auth->identities, auth->deps.loop);

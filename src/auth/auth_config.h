@@ -19,6 +19,20 @@ struct jwt_config {
     uint32_t claim_count;
 };
 
+/* A question to another server (auth/http_auth.h). */
+struct http_auth_config {
+    const char *url;            /* a template; NULL or "": none */
+    bool is_get;                /* else POST */
+    const char *const *headers; /* "Name: template" */
+    uint32_t header_count;
+    const char *const *body; /* "name=template": JSON of a POST, query of a GET */
+    uint32_t body_count;
+    bool user_properties; /* of CONNECT, as headers */
+    uint32_t concurrency; /* requests at once */
+    uint32_t connect_timeout_ms, read_timeout_ms;
+    const char *ca_file; /* certificates to trust; NULL or "": the system's */
+};
+
 struct auth_config {
     bool anonymous;           /* clients without a user name may connect */
     uint32_t waiting_max;     /* questions under way at once; 0 = 1,024 */
@@ -26,6 +40,7 @@ struct auth_config {
     uint32_t chain_count;
     const char *password_file; /* NULL or "": none */
     struct jwt_config jwt;
+    struct http_auth_config http;
 };
 
 /* true when there is any authenticator. */

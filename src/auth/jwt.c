@@ -213,7 +213,7 @@ int jwt_check_config(const struct jwt_config *config, const char **ret_key, cons
         is_given(config->secret_file) + is_given(config->public_key_file) + is_given(config->jwks);
     *ret_key = "auth.jwt.jwks";
     if (is_given(config->jwks) && is_url(config->jwks) && !http_url_is_sound(config->jwks)) {
-        errmsg_wrap(reterr, "a URL http://… or https://…");
+        errmsg_wrap(reterr, "a URL http://... or https://...");
         return ERR_INVALID;
     }
     if (sources > 1) {
