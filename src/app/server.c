@@ -1,6 +1,7 @@
 #include "app/server_priv.h"
 
 #include "app/notify.h"
+#include "auth/devices.h"
 #include "base/mem.h"
 #include "io/file.h"
 #include "store/mem/mem.h"
@@ -91,6 +92,11 @@ static int start_core(struct server *server, struct errmsg *reterr)
 {
     struct broker_config broker;
     struct auth_config auth;
+    const int opened =
+        devices_open(server->store, server->meta, wall_ms, server->loop, &server->devices, reterr);
+    if (opened < 0) {
+        return opened;
+    }
     mapping_broker(&server->config, &broker);
     mapping_auth(&server->config, &auth);
     const struct broker_deps broker_deps = {
@@ -111,6 +117,7 @@ static int start_core(struct server *server, struct errmsg *reterr)
         .loop = server->loop,
         .log = server->log,
         .metrics = server->metrics,
+        .devices = server->devices,
     };
     const int err = broker_new(&broker, &broker_deps, &server->broker, reterr);
     return err < 0 ? err : auth_new(&auth, &auth_deps, &server->auth, reterr);
@@ -149,6 +156,7 @@ static int start_admin(struct server *server, struct errmsg *reterr)
         .loop = server->loop,
         .broker = server->broker,
         .proxy = server->proxy,
+        .devices = server->devices,
         .log = server->log,
         .metrics = server->metrics,
     };
@@ -268,6 +276,7 @@ struct server *server_free(struct server *server)
     server->proxy = proxy_free(server->proxy);
     (void)auth_free(server->auth);
     (void)store_close(server->store);
+    (void)devices_close(server->devices);
     if (server->broker) {
         (void)broker_free(server->broker);
     }

@@ -29,6 +29,7 @@ struct server {
     struct mailbox *mailbox;
     struct store *store;
     struct meta *meta;
+    struct devices *devices;
     struct broker *broker;
     struct auth *auth;
     struct proxy *proxy;

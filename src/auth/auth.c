@@ -6,6 +6,8 @@
  */
 #include "auth/auth_priv.h"
 
+#include "auth/device_auth.h"
+#include "auth/devices.h"
 #include "auth/http_auth.h"
 #include "auth/jwt.h"
 #include "auth/password.h"
@@ -133,10 +135,10 @@ static enum auth_result result_of_silence(const struct auth *auth,
                                           struct auth_answer *ret_answer)
 {
     *ret_answer = (struct auth_answer){.username = credentials->username};
-    if (auth->anonymous && (!credentials->has_username || auth->chain->count == 0))
+    if (auth->anonymous && (!credentials->has_username || auth->chain->asked_for == 0))
         return AUTH_ALLOWED;
-    return credentials->has_username && auth->chain->count > 0 ? AUTH_BAD_CREDENTIALS
-                                                               : AUTH_NOT_AUTHORIZED;
+    return credentials->has_username && auth->chain->asked_for > 0 ? AUTH_BAD_CREDENTIALS
+                                                                   : AUTH_NOT_AUTHORIZED;
 }
 
 static auth_done_fn on_step;
@@ -226,6 +228,27 @@ enum auth_result auth_connect(struct auth *auth, const struct auth_credentials *
 /* --- the authenticators there are --------------------------------------------------------------
  */
 
+/* Devices are added while the server runs, so this authenticator is there in any case; named in the
+ * chain, it is what clients must come with. */
+static bool has_device(const struct auth_config *config)
+{
+    for (uint32_t i = 0; i < config->chain_count; i++) {
+        if (strcmp(config->chain[i], DEVICE_AUTH_NAME) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int make_device(struct auth *auth, const struct auth_config *config,
+                       struct authenticator **ret_made, struct errmsg *reterr)
+{
+    (void)config;
+    (void)reterr;
+    ASSERT(auth->deps.devices != NULL);
+    *ret_made = device_auth_new(&auth->deps);
+    return 0;
+}
+
 static bool has_users(const struct auth_config *config)
 {
     return config->password_file && *config->password_file;
@@ -270,6 +293,7 @@ static const struct kind {
                 struct authenticator **ret_made, struct errmsg *reterr);
     const char *needs; /* what configures it */
 } kinds[] = {
+    {DEVICE_AUTH_NAME, has_device, make_device, "auth.chain"},
     {"jwt", has_jwt, make_jwt, "auth.jwt.secret_file, public_key_file or jwks"},
     {"users", has_users, make_users, "auth.password_file"},
     {"http", has_http, make_http, "auth.http.url"},
@@ -300,7 +324,7 @@ static int check_chain(const struct auth_config *config, const char **ret_item,
         const struct kind *kind = find_kind(config->chain[i]);
         *ret_item = config->chain[i];
         if (!kind) {
-            errmsg_wrap(reterr, "jwt, users and http");
+            errmsg_wrap(reterr, "device, jwt, users and http");
             return ERR_INVALID;
         }
         if (!kind->is_configured(config)) {
@@ -351,6 +375,7 @@ static int add(struct auth *auth, const struct auth_config *config, const struct
         return err;
     made->jobs_max = waiting_max_of(config);
     chain->items[chain->count++] = made;
+    chain->asked_for += kind->is_configured(config);
     return 0;
 }
 
@@ -362,7 +387,7 @@ static int fill_chain(struct auth *auth, const struct auth_config *config, struc
     for (uint32_t i = 0; i < config->chain_count && err == 0; i++)
         err = add(auth, config, find_kind(config->chain[i]), chain, reterr);
     for (size_t i = 0; i < ARRAY_COUNT(kinds) && config->chain_count == 0 && err == 0; i++) {
-        if (kinds[i].is_configured(config))
+        if (kinds[i].is_configured(config) || (kinds[i].make == make_device && auth->deps.devices))
             err = add(auth, config, &kinds[i], chain, reterr);
     }
     return err;
@@ -396,6 +421,11 @@ int auth_configure(struct auth *auth, const struct auth_config *config, struct e
     return 0;
 }
 
+static void on_device_gone(void *data, struct slice id)
+{
+    identities_revoke(data, DEVICE_AUTH_NAME, id);
+}
+
 int auth_new(const struct auth_config *config, const struct auth_deps *deps, struct auth **ret_auth,
              struct errmsg *reterr)
 {
@@ -403,6 +433,8 @@ int auth_new(const struct auth_config *config, const struct auth_deps *deps, str
     auth->deps = *deps;
     list_init(&auth->questions);
     identities_init(&auth->identities);
+    if (deps->devices)
+        devices_watch(deps->devices, on_device_gone, auth);
     const int err = auth_configure(auth, config, reterr);
     if (err < 0) {
         (void)auth_free(auth);
@@ -416,6 +448,8 @@ struct auth *auth_free(struct auth *auth)
 {
     if (!auth)
         return NULL;
+    if (auth->deps.devices)
+        devices_watch(auth->deps.devices, NULL, NULL);
     forget_answered(auth);
     while (!list_empty(&auth->questions)) /* the end of one may answer others */
         auth_cancel(&LIST_FIRST(&auth->questions, struct question, node)->call);

@@ -28,8 +28,9 @@ enum auth_result {
     AUTH_BUSY,            /* too many questions are waiting; the client may try again */
 };
 
-struct peer;  /* net/peer.h */
-struct props; /* mqtt/props.h */
+struct devices; /* auth/devices.h */
+struct peer;    /* net/peer.h */
+struct props;   /* mqtt/props.h */
 
 /* What a client presents; borrowed for the call. An authenticator may go on using it until it has
  * called done, or was cancelled: the chain keeps a copy. */
@@ -111,6 +112,7 @@ struct auth_deps {
     struct loop *loop;       /* NULL: links do not expire; for tests */
     struct log *log;         /* may be NULL */
     struct metrics *metrics; /* may be NULL */
+    struct devices *devices; /* that may come with tokens of their own; may be NULL */
 };
 
 struct auth;

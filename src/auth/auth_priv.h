@@ -9,6 +9,7 @@
 struct auth_chain {
     uint32_t refs; /* auth's, and one for each question under way */
     uint32_t count;
+    uint32_t asked_for; /* those that the configuration wants; the others are there in case */
     struct authenticator *items[AUTH_CHAIN_MAX];
 };
 

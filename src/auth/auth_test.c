@@ -69,6 +69,7 @@ static void put_in(struct auth *auth, struct fake *fakes, size_t count)
     for (size_t i = 0; i < count; i++) {
         fakes[i].base = (struct authenticator){.ops = &fake_ops[i], .refs = 1, .jobs_max = 1};
         auth->chain->items[auth->chain->count++] = &fakes[i].base;
+        auth->chain->asked_for = auth->chain->count;
     }
 }
 
