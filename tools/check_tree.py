@@ -24,7 +24,7 @@ ALLOWED = {
     'store': 'base io',
     'store/mem': 'base io store',
     'store/local': 'base io store',
-    'auth': 'base io',
+    'auth': 'base io mqtt net store',
     'broker': 'base io mqtt store auth',
     'proxy': 'base io net mqtt auth broker',
     'admin': 'base io store auth broker proxy',
@@ -35,6 +35,7 @@ ALLOWED = {
 # What a folder's tests and fuzz targets may include beyond that (TEST_LINKS_… in CMake).
 ALLOWED_IN_TESTS = {
     'store/mem': 'store',
+    'auth': 'store/mem',
     'broker': 'store/mem',
 }
 
@@ -46,11 +47,12 @@ OWNERS = {
     r'lmdb\.h': r'store/local/',
     r'yaml\.h': r'app/',
     r'microhttpd\.h': r'admin/',
-    r'jansson\.h': r'admin/|cli/',
+    r'jansson\.h': r'admin/|auth/|cli/',
+    r'rhonabwy\.h': r'auth/',
     r'sodium\.h': r'auth/|admin/',
     r'crypt\.h': r'auth/',
     r'gnutls/': r'auth/|net/',
-    r'curl/': r'cli/',
+    r'curl/': r'cli/|net/',
     r'assert\.h': r'(?!)',  # ours stays on in release builds
 }
 
@@ -60,12 +62,13 @@ LIBRARY_OWNERS = {
     'PkgConfig::LMDB': 'store/local',
     'PkgConfig::YAML': 'app',
     'PkgConfig::MHD': 'admin',
-    'PkgConfig::JANSSON': 'admin cli',
+    'PkgConfig::JANSSON': 'admin auth cli',
+    'PkgConfig::RHONABWY': 'auth',
     'PkgConfig::SODIUM': 'auth admin',
     'PkgConfig::GNUTLS': 'net auth',
     'crypt': 'auth',
     'm': 'broker',
-    'PkgConfig::CURL': 'cli',
+    'PkgConfig::CURL': 'cli net',
 }
 
 # Unbounded, not reentrant, unable to report an error, or a wait where an event should be awaited.

@@ -18,7 +18,8 @@ libmicrohttpd-dev serves the admin API
 libsodium-dev hashes passwords
 libjansson-dev JSON of the admin API
 libxxhash-dev hash tables
-libcurl4-gnutls-dev command line to admin API
+libcurl4-gnutls-dev command line to admin API, authentication by HTTP
+librhonabwy-dev key sets of JWT
 libgnutls28-dev TLS, and imported password hashes
 libcrypt-dev imported password hashes
 '

@@ -23,6 +23,11 @@ static const struct action actions[] = {
     {"DescribeClientList", true, client_action_list},
     {"KickOutClient", true, client_action_kick},
     {"DescribeInstance", true, instance_action_describe},
+    {"CreateDeviceIdentity", true, device_action_create},
+    {"ModifyDeviceIdentity", true, device_action_modify},
+    {"DeleteDeviceIdentity", true, device_action_delete},
+    {"DescribeDeviceIdentity", true, device_action_describe},
+    {"DescribeDeviceIdentities", true, device_action_list},
     {"DescribeInstanceList", false, instance_action_list},
 };
 

@@ -28,3 +28,8 @@ action_fn client_action_list;
 action_fn client_action_kick;
 action_fn instance_action_describe;
 action_fn instance_action_list;
+action_fn device_action_create;
+action_fn device_action_modify;
+action_fn device_action_delete;
+action_fn device_action_describe;
+action_fn device_action_list;

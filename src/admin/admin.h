@@ -20,6 +20,7 @@
 
 struct admin;
 struct broker;
+struct devices;
 struct proxy;
 
 /* Shown to administrators. The texts are borrowed until admin_free. */
@@ -37,6 +38,7 @@ struct admin_deps {
     struct loop *loop;
     struct broker *broker;
     struct proxy *proxy;
+    struct devices *devices;
     struct log *log;
     struct metrics *metrics;
 };

@@ -18,4 +18,6 @@ void pages_store(struct request *request, const char *rest);
 void pages_topics(struct request *request, const char *rest);
 void pages_topic(struct request *request, const char *rest);
 void pages_clients(struct request *request, const char *rest);
+void pages_devices(struct request *request, const char *rest);
+void pages_device(struct request *request, const char *rest);
 void pages_client(struct request *request, const char *rest);

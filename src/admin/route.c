@@ -27,6 +27,8 @@ static const struct route routes[] = {
     {"/v1/topics", false, false, false, pages_topics},
     {"/v1/topics/", true, false, false, pages_topic},
     {"/v1/clients", false, false, false, pages_clients},
+    {"/v1/devices", false, false, false, pages_devices},
+    {"/v1/devices/", true, false, false, pages_device},
     {"/v1/clients/", true, false, false, pages_client},
 };
 

@@ -2,6 +2,7 @@
  * out does not live longer. */
 #include "admin/client_json.h"
 #include "admin/pages.h"
+#include "auth/devices.h"
 #include "broker/inspect.h"
 #include "proxy/proxy.h"
 #include "proxy/proxy_tls.h"
@@ -158,6 +159,43 @@ static void add_listener(void *data, const char *url, const char *bound)
 {
     (void)url;
     (void)json_array_append_new(data, json_string(bound));
+}
+
+static json_t *device_json(const struct device *device)
+{
+    json_t *row = json_object();
+    (void)json_object_set_new(row, "id", request_json_text(device->id));
+    (void)json_object_set_new(row, "enabled", json_boolean(device->enabled));
+    (void)json_object_set_new(row, "created_ms", json_integer((json_int_t)device->created_ms));
+    (void)json_object_set_new(row, "changed_ms", json_integer((json_int_t)device->changed_ms));
+    return row;
+}
+
+void pages_devices(struct request *request, const char *rest)
+{
+    (void)rest;
+    struct slice after;
+    size_t limit, count = 0;
+    if (!read_page(request, &after, &limit)) {
+        return;
+    }
+    struct page page = {.rows = json_array()};
+    const struct devices *devices = request->admin->deps.devices;
+    for (const struct device *it = devices_above(devices, after); it && count < limit;
+         it = devices_above(devices, it->id), count++) {
+        page_add(&page, device_json(it), it->id);
+    }
+    reply_page(request, "devices", &page, count == limit);
+}
+
+void pages_device(struct request *request, const char *rest)
+{
+    const struct device *device = devices_find(request->admin->deps.devices, slice_str(rest));
+    if (!device) {
+        request_reply_problem(request, MHD_HTTP_NOT_FOUND, "there is no device of this ID");
+        return;
+    }
+    request_reply_json(request, MHD_HTTP_OK, device_json(device));
 }
 
 static json_t *store_json(struct admin *admin)

@@ -17,6 +17,8 @@ struct config_list {
 
 /* In the order of their words in config.def. */
 enum auth_anonymous { ANONYMOUS_AUTO, ANONYMOUS_TRUE, ANONYMOUS_FALSE };
+enum config_http_method { HTTP_POST, HTTP_GET };
+enum config_token_from { TOKEN_PASSWORD, TOKEN_USERNAME };
 enum config_duplicate { CONFIG_TAKEOVER, CONFIG_REJECT };
 enum config_tls_version { CONFIG_TLS_1_2, CONFIG_TLS_1_3 };
 enum limits_profile { PROFILE_DEFAULT, PROFILE_TDMQ };
@@ -63,6 +65,10 @@ MUST_CHECK int config_admin_address(const struct config *config, struct listener
 /* Whether clients without a user name may connect: auth.anonymous with `auto` decided. May block to
  * resolve the names of listeners. */
 bool config_allows_anonymous(const struct config *config);
+
+/* What authenticates clients, borrowed from `config`; `anonymous` is left false. */
+struct auth_config;
+void config_auth(const struct config *config, struct auth_config *ret_auth);
 
 /* docs/configuration.md, and the part of `serve --help` that lists the keys. */
 void config_reference(struct strbuf *out);

@@ -1,6 +1,7 @@
 /* Rules beyond the range of one number: forms of addresses and filters, and keys that only make
  * sense together. Each rule is a function; the first that fails ends the check. */
 #include "app/config_key.h"
+#include "auth/auth_config.h"
 #include "mqtt/topic.h"
 #include "net/listener.h"
 
@@ -152,24 +153,81 @@ static bool all_local(const struct config *config)
 
 bool config_allows_anonymous(const struct config *config)
 {
+    struct auth_config auth;
+    config_auth(config, &auth);
     if (config->auth_anonymous == ANONYMOUS_AUTO) {
-        return config->auth_password_file[0] == '\0' && all_local(config);
+        return !auth_config_has_any(&auth) && all_local(config);
     }
     return config->auth_anonymous == ANONYMOUS_TRUE;
+}
+
+void config_auth(const struct config *config, struct auth_config *ret_auth)
+{
+    *ret_auth = (struct auth_config){
+        .password_file = config->auth_password_file,
+        .chain = (const char *const *)config->auth_chain.items,
+        .chain_count = (uint32_t)config->auth_chain.count,
+        .jwt =
+            {
+                .from_username = config->auth_jwt_from == TOKEN_USERNAME,
+                .secret_file = config->auth_jwt_secret_file,
+                .public_key_file = config->auth_jwt_public_key_file,
+                .jwks = config->auth_jwt_jwks,
+                .jwks_refresh_ms = config->auth_jwt_jwks_refresh_ms,
+                .ca_file = config->auth_jwt_ca_file,
+                .algorithms = (const char *const *)config->auth_jwt_algorithms.items,
+                .algorithm_count = (uint32_t)config->auth_jwt_algorithms.count,
+                .issuer = config->auth_jwt_issuer,
+                .audience = config->auth_jwt_audience,
+                .leeway_ms = config->auth_jwt_leeway_ms,
+                .claims = (const char *const *)config->auth_jwt_claims.items,
+                .claim_count = (uint32_t)config->auth_jwt_claims.count,
+            },
+        .http =
+            {
+                .url = config->auth_http_url,
+                .is_get = config->auth_http_method == HTTP_GET,
+                .headers = (const char *const *)config->auth_http_headers.items,
+                .header_count = (uint32_t)config->auth_http_headers.count,
+                .body = (const char *const *)config->auth_http_body.items,
+                .body_count = (uint32_t)config->auth_http_body.count,
+                .user_properties = config->auth_http_user_properties,
+                .concurrency = (uint32_t)config->auth_http_concurrency,
+                .connect_timeout_ms = (uint32_t)config->auth_http_connect_timeout_ms,
+                .read_timeout_ms = (uint32_t)config->auth_http_read_timeout_ms,
+                .ca_file = config->auth_http_ca_file,
+            },
+    };
+}
+
+static int check_auth(const struct config *config, struct config_blame *ret_blame,
+                      struct strbuf *allowed)
+{
+    struct auth_config auth;
+    struct errmsg why = {0};
+    config_auth(config, &auth);
+    const int err = auth_config_check(&auth, &ret_blame->key, &ret_blame->item, &why);
+    if (err < 0) {
+        strbuf_add(allowed, why.text);
+    }
+    return err;
 }
 
 static int check_access(const struct config *config, struct config_blame *ret_blame,
                         struct strbuf *allowed)
 {
     ret_blame->key = config->auth_anonymous == ANONYMOUS_AUTO ? "listeners" : "auth.anonymous";
-    if (config->auth_password_file[0] != '\0' || config_allows_anonymous(config)) {
+    struct auth_config auth;
+    config_auth(config, &auth);
+    if (auth_config_has_any(&auth) || config_allows_anonymous(config)) {
         return 0;
     }
     if (config->auth_anonymous == ANONYMOUS_AUTO) {
         strbuf_add(allowed, "loopback only until auth.password_file names a file of users, or "
                             "auth.anonymous is true to let everybody in");
     } else {
-        strbuf_add(allowed, "false only with auth.password_file, or nobody could connect");
+        strbuf_add(allowed, "false only with auth.password_file or another way to authenticate, or "
+                            "nobody could connect");
     }
     return ERR_INVALID;
 }
@@ -180,7 +238,7 @@ int config_check(const struct config *config, struct config_blame *ret_blame,
     typedef int check_fn(const struct config *, struct config_blame *, struct strbuf *);
     static check_fn *const checks[] = {check_data_dir,  check_store, check_retention,
                                        check_listeners, check_admin, check_deny,
-                                       check_access};
+                                       check_auth,      check_access};
     ret_blame->item = NULL;
     for (size_t i = 0; i < ARRAY_COUNT(checks); i++) {
         const int err = checks[i](config, ret_blame, allowed);

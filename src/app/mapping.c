@@ -100,10 +100,8 @@ void mapping_proxy(const struct config *config, uint64_t connections_max,
 
 void mapping_auth(const struct config *config, struct auth_config *ret_auth)
 {
-    *ret_auth = (struct auth_config){
-        .anonymous = config_allows_anonymous(config),
-        .password_file = config->auth_password_file,
-    };
+    config_auth(config, ret_auth);
+    ret_auth->anonymous = config_allows_anonymous(config);
 }
 
 void mapping_admin(const struct config *config, const struct instance *instance,

@@ -2,6 +2,7 @@
 
 #include "app/certificates.h"
 #include "app/notify.h"
+#include "auth/devices.h"
 #include "base/mem.h"
 #include "io/file.h"
 #include "store/mem/mem.h"
@@ -53,6 +54,9 @@ static int start_threads(struct server *server, struct errmsg *reterr)
     if (err == 0) {
         err = worker_pool_new(thread_count, &server->workers, reterr);
     }
+    if (err == 0) {
+        err = worker_pool_new(thread_count, &server->auth_workers, reterr);
+    }
     return err < 0 ? err : mailbox_new(server->loop, &server->mailbox, reterr);
 }
 
@@ -89,6 +93,11 @@ static int start_core(struct server *server, struct errmsg *reterr)
 {
     struct broker_config broker;
     struct auth_config auth;
+    const int opened =
+        devices_open(server->store, server->meta, wall_ms, server->loop, &server->devices, reterr);
+    if (opened < 0) {
+        return opened;
+    }
     mapping_broker(&server->config, &broker);
     mapping_auth(&server->config, &auth);
     const struct broker_deps broker_deps = {
@@ -103,7 +112,14 @@ static int start_core(struct server *server, struct errmsg *reterr)
         .on_drained = on_store_drained,
         .drained_data = server,
     };
-    const struct auth_deps auth_deps = {.workers = server->workers, .mailbox = server->mailbox};
+    const struct auth_deps auth_deps = {
+        .workers = server->auth_workers,
+        .mailbox = server->mailbox,
+        .loop = server->loop,
+        .log = server->log,
+        .metrics = server->metrics,
+        .devices = server->devices,
+    };
     const int err = broker_new(&broker, &broker_deps, &server->broker, reterr);
     return err < 0 ? err : auth_new(&auth, &auth_deps, &server->auth, reterr);
 }
@@ -144,6 +160,7 @@ static int start_admin(struct server *server, struct errmsg *reterr)
         .loop = server->loop,
         .broker = server->broker,
         .proxy = server->proxy,
+        .devices = server->devices,
         .log = server->log,
         .metrics = server->metrics,
     };
@@ -263,11 +280,15 @@ struct server *server_free(struct server *server)
     server->proxy = proxy_free(server->proxy);
     (void)auth_free(server->auth);
     (void)store_close(server->store);
+    (void)devices_close(server->devices);
     if (server->broker) {
         (void)broker_free(server->broker);
     }
     if (server->workers) {
         (void)worker_pool_free(server->workers);
+    }
+    if (server->auth_workers) {
+        (void)worker_pool_free(server->auth_workers);
     }
     if (server->mailbox) {
         (void)mailbox_free(server->mailbox);

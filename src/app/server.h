@@ -25,9 +25,11 @@ struct server {
     struct metrics *metrics;
     struct loop *loop;
     struct worker_pool *workers;
+    struct worker_pool *auth_workers; /* so that passwords do not keep reads from disk waiting */
     struct mailbox *mailbox;
     struct store *store;
     struct meta *meta;
+    struct devices *devices;
     struct broker *broker;
     struct auth *auth;
     struct proxy *proxy;

@@ -17,6 +17,8 @@ static const struct command commands[] = {
     {"topic", "Create, list, show and delete first-level topics.", topic_command},
     {"client", "List, show and disconnect clients.", client_command},
     {"cert", "List the certificates of the listeners.", cert_command},
+    {"device", "Add, list, show, change and remove devices with keys of their own.",
+     device_command},
     {"store", "Check a data directory; show what a store holds.", store_command},
     {"password", "Set a user's password in a password file.", password_command},
     {"config", "Print the configuration reference; check a file.", config_command},

@@ -1,12 +1,13 @@
 /* The users of a password file in a hash table; each check is a job for the worker pool.
  *
- * A job holds copies of the hash and the password, never the table, so the authenticator can be
- * replaced while jobs run. A user that does not exist costs the verification of another user's
- * hash, so that the time of an answer does not tell which names exist.
+ * A job holds copies of the hash and the password, never the table. A user that does not exist
+ * costs the verification of another user's hash, so that the time of an answer does not tell which
+ * names exist.
  */
 #include "auth/password.h"
 
 #include "auth/hash.h"
+#include "auth/job.h"
 #include "base/hashmap.h"
 #include "base/mem.h"
 #include "base/strbuf.h"
@@ -28,19 +29,16 @@ struct user {
 
 struct password {
     struct authenticator base;
-    struct password_config config;
+    struct auth_deps deps;
     struct hashmap users;
     struct user *decoy; /* whose hash stands in for users that do not exist; NULL = no users */
     char *text;         /* the file, cut into names and hashes */
-    uint32_t waiting;
-    bool freed; /* by the owner; the last job frees the rest */
 };
 
 struct password_job {
-    struct auth_call call;
-    struct work work;
-    struct password *password;
-    bool user_exists, ok;
+    struct auth_job base;
+    const struct auth_credentials *credentials; /* there until the job is cancelled or answered */
+    bool user_exists, given, ok;
     uint32_t size;
     char hash[HASH_TEXT_MAX + 1];
     uint8_t bytes[]; /* the password presented */
@@ -58,8 +56,9 @@ static struct user *find_user(const struct password *password, struct slice name
     return node ? CONTAINER_OF(node, struct user, node) : NULL;
 }
 
-static void release(struct password *password)
+static void password_free(struct authenticator *authenticator)
 {
+    struct password *password = CONTAINER_OF(authenticator, struct password, base);
     uint64_t pos = 0;
     struct hashnode *node = NULL;
     while ((node = hashmap_next(&password->users, &pos, node))) {
@@ -71,71 +70,68 @@ static void release(struct password *password)
     mem_free(password);
 }
 
-static void password_free(struct authenticator *authenticator)
+static bool password_knows(const struct authenticator *authenticator, struct slice subject)
 {
-    struct password *password = CONTAINER_OF(authenticator, struct password, base);
-    password->freed = true;
-    if (password->waiting == 0)
-        release(password);
+    return find_user(CONTAINER_OF(authenticator, struct password, base), subject) != NULL;
 }
 
 /* --- checking ------------------------------------------------------------------------------- */
 
-static void job_run(struct work *work)
+static void job_run(struct auth_job *base)
 {
-    struct password_job *job = CONTAINER_OF(work, struct password_job, work);
+    struct password_job *job = CONTAINER_OF(base, struct password_job, base);
     const bool ok = hash_verify(job->hash, slice_of(job->bytes, job->size));
-    job->ok = ok && job->user_exists;
-    sodium_memzero(job->bytes, job->size);
+    job->ok = ok && job->user_exists && job->given;
 }
 
-static void job_done(struct work *work)
+static void job_answer(struct auth_job *base, struct auth_answer *ret_answer)
 {
-    struct password_job *job = CONTAINER_OF(work, struct password_job, work);
-    struct password *password = job->password;
-    ASSERT(password->waiting > 0);
-    password->waiting--;
-    if (job->call.done)
-        job->call.done(job->call.data, job->ok ? AUTH_ALLOWED : AUTH_BAD_CREDENTIALS);
+    const struct password_job *job = CONTAINER_OF(base, struct password_job, base);
+    ret_answer->result = !job->user_exists ? AUTH_IGNORED
+                         : job->ok         ? AUTH_ALLOWED
+                                           : AUTH_BAD_CREDENTIALS;
+    ret_answer->username = ret_answer->subject = job->credentials->username;
+}
+
+static void job_free(struct auth_job *base)
+{
+    struct password_job *job = CONTAINER_OF(base, struct password_job, base);
+    sodium_memzero(job->bytes, job->size);
     mem_free(job);
-    if (password->freed && password->waiting == 0)
-        release(password);
 }
 
 static enum auth_result password_check(struct authenticator *authenticator,
                                        const struct auth_credentials *credentials,
-                                       auth_done_fn *done, void *data, struct auth_call **ret_call)
+                                       auth_done_fn *done, void *data,
+                                       struct auth_answer *ret_answer, struct auth_call **ret_call)
 {
-    struct password *password = CONTAINER_OF(authenticator, struct password, base);
+    const struct password *password = CONTAINER_OF(authenticator, struct password, base);
+    (void)ret_answer;
+    if (!credentials->has_username || !password->decoy)
+        return AUTH_IGNORED;
     const struct user *user = find_user(password, credentials->username);
     const struct slice given = credentials->password;
-    if (!password->decoy)
-        return AUTH_BAD_CREDENTIALS;
-    if (password->waiting >= password->config.waiting_max)
-        return AUTH_BUSY;
     struct password_job *job = mem_try_alloc(sizeof *job + given.size);
     if (!job)
         return AUTH_BUSY;
     *job = (struct password_job){
-        .call = {.done = done, .data = data},
-        .work = {.run = job_run, .done = job_done},
-        .password = password,
-        .user_exists = user && credentials->has_password,
+        .base = {.run = job_run, .answer = job_answer, .free = job_free},
+        .credentials = credentials,
+        .user_exists = user != NULL,
+        .given = credentials->has_password,
         .size = given.size,
     };
     const char *hash = user ? user->hash : password->decoy->hash;
     memcpy(job->hash, hash, strlen(hash) + 1);
     if (given.size > 0)
         memcpy(job->bytes, given.bytes, given.size);
-    password->waiting++;
-    *ret_call = &job->call;
-    worker_submit(password->config.workers, password->config.mailbox, &job->work);
-    return AUTH_PENDING;
+    return auth_job_submit(&job->base, authenticator, &password->deps, done, data, ret_call);
 }
 
 static const struct authenticator_ops password_ops = {
-    .name = "password file",
+    .name = "users",
     .check = password_check,
+    .knows = password_knows,
     .free = password_free,
 };
 
@@ -165,10 +161,9 @@ static const char *add_line(struct password *password, char *line)
     return NULL;
 }
 
-static int read_users(struct password *password, struct errmsg *reterr)
+static int read_users(struct password *password, const char *path, struct errmsg *reterr)
 {
     size_t size = 0;
-    const char *path = password->config.path;
     const int err = file_read_whole(AT_FDCWD, path, FILE_SIZE_MAX, &password->text, &size);
     if (err < 0) {
         errmsg_wrap(reterr, "could not read password file '%s': %s", path, err_text(err));
@@ -188,22 +183,20 @@ static int read_users(struct password *password, struct errmsg *reterr)
     return 0;
 }
 
-int password_new(const struct password_config *config, struct authenticator **ret_authenticator,
-                 struct errmsg *reterr)
+int password_new(const char *path, const struct auth_deps *deps,
+                 struct authenticator **ret_authenticator, struct errmsg *reterr)
 {
-    ASSERT(config->waiting_max > 0);
     if (sodium_init() < 0) {
         errmsg_wrap(reterr, "could not start libsodium");
         return -EIO;
     }
     struct password *password = mem_new(sizeof *password);
-    password->base.ops = &password_ops;
-    password->config = *config;
+    password->base = (struct authenticator){.ops = &password_ops, .refs = 1};
+    password->deps = *deps;
     hashmap_init(&password->users);
-    const int err = read_users(password, reterr);
-    password->config.path = NULL; /* was lent for this call */
+    const int err = read_users(password, path, reterr);
     if (err < 0) {
-        release(password);
+        password_free(&password->base);
         return err;
     }
     *ret_authenticator = &password->base;

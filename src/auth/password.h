@@ -5,21 +5,17 @@
  * `$6$`, yescrypt `$y$`. Empty lines and lines that begin with '#' are skipped. A user named twice
  * is an error. The file is read once, at the start, and again only when a new authenticator is made
  * from it.
+ *
+ * Who gives no user name, or one that is not in the file, is ignored; but only after a verification
+ * that costs what a wrong password costs.
  */
 #pragma once
 
 #include "auth/auth.h"
 
-struct password_config {
-    const char *path;
-    uint32_t waiting_max;
-    struct worker_pool *workers;
-    struct mailbox *mailbox;
-};
-
 /* Reads the file (blocking) and checks the form of every line. Returns 0, ERR_INVALID with the
  * line's number in reterr, ERR_FULL (larger than 64 MiB), ERR_NOMEM or -errno. */
-MUST_CHECK int password_new(const struct password_config *config,
+MUST_CHECK int password_new(const char *path, const struct auth_deps *deps,
                             struct authenticator **ret_authenticator, struct errmsg *reterr);
 
 /* Adds the user or replaces the user's hash; the other lines stay as they are. Makes the file (mode

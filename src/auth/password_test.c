@@ -158,11 +158,13 @@ struct answer {
     enum auth_result result;
 };
 
-static void on_done(void *data, enum auth_result result)
+static void on_done(void *data, const struct auth_answer *given)
 {
     struct answer *answer = data;
     assert_false(answer->given);
-    *answer = (struct answer){true, result};
+    *answer = (struct answer){true, given->result};
+    if (given->result == AUTH_ALLOWED)
+        assert_true(given->username.size > 0);
 }
 
 static enum auth_result ask(struct auth *auth, const char *user, const char *password,
@@ -175,7 +177,8 @@ static enum auth_result ask(struct auth *auth, const char *user, const char *pas
         .has_password = password != NULL,
     };
     *answer = (struct answer){0};
-    return auth_connect(auth, &credentials, on_done, answer, ret_call);
+    struct auth_answer at_once;
+    return auth_connect(auth, &credentials, on_done, answer, &at_once, ret_call);
 }
 
 static enum auth_result ask_and_wait(const struct fixture *fixture, struct auth *auth,

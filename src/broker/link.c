@@ -126,18 +126,18 @@ static void wants_done(struct wants *wants)
 }
 
 /* Also makes room for the rows. Returns 0 or ERR_NOMEM. */
-static int wants_copy(struct broker *broker, const struct packet_connect *packet,
-                      struct wants *ret_wants)
+static int wants_copy(struct broker *broker, const struct link *link,
+                      const struct packet_connect *packet, struct wants *ret_wants)
 {
     struct wants wants = {.username = slice_of("", 0)};
     int err = will_new(packet, &wants.will);
     if (err == 0)
-        err = core_copy(packet->username, &wants.username);
+        err = core_copy(link->username, &wants.username);
     if (err == 0)
-        err = txn_reserve(&broker->txn, TXN_ROW_ROOM + packet->client_id.size +
-                                            packet->username.size + packet->will_topic.size +
-                                            packet->will_payload.size +
-                                            packet->will_props.forward_size);
+        err =
+            txn_reserve(&broker->txn, TXN_ROW_ROOM + packet->client_id.size + link->username.size +
+                                          packet->will_topic.size + packet->will_payload.size +
+                                          packet->will_props.forward_size);
     if (err == 0)
         *ret_wants = wants;
     else
@@ -317,7 +317,7 @@ void link_connect(struct broker *broker, struct link *link, const struct link_co
     const char *text = NULL;
     struct wants wants = {.will = NULL};
     uint8_t reason = link_check(broker, req, &text);
-    if (reason == 0 && wants_copy(broker, &packet, &wants) < 0) {
+    if (reason == 0 && wants_copy(broker, link, &packet, &wants) < 0) {
         reason = REASON_QUOTA_EXCEEDED;
         text = MEMORY_TEXT;
     }

@@ -78,7 +78,8 @@ struct link {
 
     /* The conn's again. */
     char address[64];      /* peer as text, for lists and logs */
-    struct slice username; /* borrowed as long as the link lives; may be empty */
+    struct slice username; /* who the client is, which need not be what CONNECT said (that may be a
+                            * token); borrowed as long as the link lives; may be empty */
 };
 
 /* Everything CONNECT says. Borrowed for the call; the core copies what it keeps. */

@@ -8,6 +8,7 @@
 
 int topic_command(int argc, const char *const *argv);
 int client_command(int argc, const char *const *argv);
+int device_command(int argc, const char *const *argv);
 int status_command(int argc, const char *const *argv);
 int cert_command(int argc, const char *const *argv);
 int store_command(int argc, const char *const *argv);

@@ -93,7 +93,8 @@ void conn_close(struct conn *conn)
 
 static bool is_clients_fault(uint8_t reason)
 {
-    return reason != REASON_SHUTTING_DOWN && reason != REASON_KEEP_ALIVE_TIMEOUT;
+    return reason != REASON_SHUTTING_DOWN && reason != REASON_KEEP_ALIVE_TIMEOUT &&
+           reason != REASON_MAXIMUM_CONNECT_TIME && reason != REASON_NOT_AUTHORIZED;
 }
 
 /* [MQTT3-4.8.0-1] [MQTT3-4.8.0-2] [MQTT5-4.13.1-1] [MQTT5-4.13.2-1]; DISCONNECT

@@ -21,6 +21,7 @@
  */
 #pragma once
 
+#include "auth/identity.h"
 #include "broker/link.h"
 #include "mqtt/encode.h"
 #include "net/stream.h"
@@ -101,6 +102,7 @@ struct conn {
     uint64_t answers; /* bytes of `out` that the client itself caused, since it was nearly empty */
     struct auth_call *auth_call; /* with AUTH, until answered */
     struct slice connect_body;   /* with AUTH: a copy, owned, as is link.username */
+    struct identity *identity;   /* NULL: nobody has said anything but that it may connect */
 };
 
 /* --- conn.c: life ----------------------------------------------------------------------------- */

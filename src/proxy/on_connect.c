@@ -57,16 +57,40 @@ void on_connect_done(struct conn *conn)
 {
     copy_free(conn, &conn->connect_body);
     copy_free(conn, &conn->link.username);
+    conn->identity = identity_free(conn->identity);
 }
 
-static void enter_core(struct conn *conn, const struct packet_connect *packet)
+/* Who the client is does not count any more. */
+static void on_identity_end(void *data, enum identity_end why)
 {
-    if (packet->username.size > 0) {
-        conn->link.username = copy_of(conn, packet->username);
-        if (!conn->link.username.bytes) {
-            send_refusal(conn, REASON_SERVER_BUSY, NULL);
-            return;
-        }
+    struct conn *conn = data;
+    const bool expired = why == IDENTITY_EXPIRED;
+    const char *detail =
+        expired ? "its credentials have expired" : "its credentials are not valid any more";
+    log_write(conn->proxy->deps.log, LOG_INFO, "conn", "closed the connection from %s: %s",
+              conn->link.address, detail);
+    conn_fail(conn, expired ? REASON_MAXIMUM_CONNECT_TIME : REASON_NOT_AUTHORIZED, detail);
+}
+
+/* Keeps what the authenticator said. Returns 0 or ERR_NOMEM. */
+static int take_identity(struct conn *conn, const struct auth_answer *answer)
+{
+    if (answer->username.size > 0) {
+        conn->link.username = copy_of(conn, answer->username);
+        if (!conn->link.username.bytes)
+            return ERR_NOMEM;
+    }
+    if (!answer->authenticator)
+        return 0;
+    return identity_new(conn->proxy->deps.auth, answer, on_identity_end, conn, &conn->identity);
+}
+
+static void enter_core(struct conn *conn, const struct packet_connect *packet,
+                       const struct auth_answer *answer)
+{
+    if (take_identity(conn, answer) < 0) {
+        send_refusal(conn, REASON_SERVER_BUSY, NULL);
+        return;
     }
     conn->state = CONN_CONNECTING;
     conn->linked = true;
@@ -76,7 +100,7 @@ static void enter_core(struct conn *conn, const struct packet_connect *packet)
 
 static void refuse(struct conn *conn, enum auth_result result)
 {
-    ASSERT(result != AUTH_PENDING && result != AUTH_ALLOWED);
+    ASSERT(result > AUTH_IGNORED);
     switch (result) {
     case AUTH_BAD_CREDENTIALS: /* [MQTT5-3.1.4-2] [MQTT5-4.12.0-4] */
         send_refusal(conn, REASON_BAD_CREDENTIALS, NULL);
@@ -89,24 +113,25 @@ static void refuse(struct conn *conn, enum auth_result result)
         return;
     case AUTH_PENDING:
     case AUTH_ALLOWED:
+    case AUTH_IGNORED:
         return;
     }
 }
 
-static void on_authenticated(void *data, enum auth_result result)
+static void on_authenticated(void *data, const struct auth_answer *answer)
 {
     struct conn *conn = data;
     ASSERT(conn->state == CONN_AUTH);
     conn->auth_call = NULL;
-    if (result != AUTH_ALLOWED) {
-        refuse(conn, result);
+    if (answer->result != AUTH_ALLOWED) {
+        refuse(conn, answer->result);
         return;
     }
     struct packet_connect packet;
     uint8_t reason = 0;
     const int err = dec_connect(conn->connect_body, &packet, &reason);
     ASSERT(err == 0); /* it was valid before */
-    enter_core(conn, &packet);
+    enter_core(conn, &packet, answer);
     copy_free(conn, &conn->connect_body);
 }
 
@@ -118,11 +143,14 @@ static void authenticate(struct conn *conn, const struct packet_connect *packet,
         .password = packet->password,
         .has_username = packet->has_username,
         .has_password = packet->has_password,
+        .address = conn->link.address,
+        .props = packet->version >= MQTT_V5 ? &packet->props : NULL,
     };
+    struct auth_answer answer;
     const enum auth_result result = auth_connect(conn->proxy->deps.auth, &credentials,
-                                                 on_authenticated, conn, &conn->auth_call);
+                                                 on_authenticated, conn, &answer, &conn->auth_call);
     if (result == AUTH_ALLOWED) {
-        enter_core(conn, packet);
+        enter_core(conn, packet, &answer);
     } else if (result != AUTH_PENDING) {
         refuse(conn, result);
     } else {
