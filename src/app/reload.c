@@ -1,15 +1,25 @@
 #include "app/notify.h"
+#include "app/policy_file.h"
 #include "app/server_priv.h"
 
 /* Applies `fresh`, which becomes the server's. Everything that can fail comes first. */
 static int apply(struct server *server, struct config *fresh, struct errmsg *reterr)
 {
     struct auth_config auth;
-    mapping_auth(fresh, &auth);
-    const int err = auth_configure(server->auth, &auth, reterr);
+    struct policies policies;
+    struct blocks blocks;
+    int err = policy_file_read(fresh->authorization_policy_file, &policies, &blocks, reterr);
     if (err < 0) {
         return err;
     }
+    mapping_auth(fresh, &auth);
+    err = auth_configure(server->auth, &auth, reterr);
+    if (err < 0) {
+        policies_done(&policies);
+        blocks_done(&blocks);
+        return err;
+    }
+    rulebook_configure(server->rulebook, fresh->authorization_enabled, &policies, &blocks);
     struct broker_config broker;
     struct proxy_config proxy;
     struct admin_config admin;

@@ -74,6 +74,19 @@ int acl_new(const json_t *rules, struct acl **ret_acl, struct errmsg *reterr)
     return 0;
 }
 
+int acl_parse(struct slice text, struct acl **ret_acl, struct errmsg *reterr)
+{
+    json_error_t error;
+    json_t *rules = json_loadb((const char *)text.bytes, text.size, JSON_REJECT_DUPLICATES, &error);
+    if (!rules) {
+        errmsg_wrap(reterr, "the ACL is not JSON: %.200s", error.text);
+        return ERR_INVALID;
+    }
+    const int err = acl_new(rules, ret_acl, reterr);
+    json_decref(rules);
+    return err;
+}
+
 struct acl *acl_ref(struct acl *acl)
 {
     if (acl)

@@ -22,6 +22,8 @@
 /* rules: borrowed. Returns 0; ERR_INVALID with the rule and member at fault in reterr ("rule 2:
  * qos: …"); ERR_NOMEM. */
 MUST_CHECK int acl_new(const json_t *rules, struct acl **ret_acl, struct errmsg *reterr);
+/* The same from JSON text. */
+MUST_CHECK int acl_parse(struct slice text, struct acl **ret_acl, struct errmsg *reterr);
 struct acl *acl_ref(struct acl *acl);   /* NULL is fine; returns acl */
 struct acl *acl_unref(struct acl *acl); /* NULL is fine; returns NULL */
 

@@ -231,11 +231,12 @@ static void acls_are_read(void **state)
     (void)state;
     struct acl *acl = NULL;
     struct errmsg why = {0};
-    json_t *json = json_of(quoted(
+    const char *text = quoted(
         "[{'effect':'deny','action':['publish','connect'],'topic':'a/*','qos':[1]},"
-        "{'effect':'allow','action':'all','topic':['b/#','${ClientId}'],'retain':true,'qos':0}]"));
-    assert_int_equal(acl_new(json, &acl, &why), 0);
-    json_decref(json);
+        "{'effect':'allow','action':'all','topic':['b/#','${ClientId}'],'retain':true,'qos':0}]");
+    assert_int_equal(acl_parse(slice_of(text, strlen(text) - 1), &acl, &why), ERR_INVALID);
+    assert_non_null(strstr(why.text, "the ACL is not JSON"));
+    assert_int_equal(acl_parse(slice_str(text), &acl, &why), 0);
     assert_int_equal(acl_count(acl), 2);
     assert_int_equal(acl_rule(acl, 0)->actions, RULE_PUB | RULE_CONNECT);
     assert_int_equal(acl_rule(acl, 0)->qos, 2);

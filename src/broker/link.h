@@ -17,6 +17,7 @@
 #include "mqtt/packets.h"
 #include "store/message.h"
 
+struct access;
 struct broker;
 struct link;
 struct session;
@@ -79,6 +80,7 @@ struct link {
     /* The conn's again. */
     char address[64];      /* peer as text, for lists and logs */
     struct slice username; /* borrowed as long as the link lives; may be empty */
+    struct access *access; /* the client's rights, borrowed likewise; NULL: all */
 };
 
 /* Everything CONNECT says. Borrowed for the call; the core copies what it keeps. */

@@ -6,6 +6,7 @@
 #include "proxy/proxy_priv.h"
 
 #include "base/mem.h"
+#include "proxy/client.h"
 
 /* Takes what the packet says about the connection itself. */
 static void take_options(struct conn *conn, const struct packet_connect *packet)
@@ -57,6 +58,7 @@ void on_connect_done(struct conn *conn)
 {
     copy_free(conn, &conn->connect_body);
     copy_free(conn, &conn->link.username);
+    conn->link.access = access_unref(conn->link.access);
 }
 
 static void enter_core(struct conn *conn, const struct packet_connect *packet)
@@ -67,6 +69,10 @@ static void enter_core(struct conn *conn, const struct packet_connect *packet)
             send_refusal(conn, REASON_SERVER_BUSY, NULL);
             return;
         }
+    }
+    if (client_rights(conn, packet) < 0) {
+        send_refusal(conn, REASON_SERVER_BUSY, NULL);
+        return;
     }
     conn->state = CONN_CONNECTING;
     conn->linked = true;
@@ -160,6 +166,10 @@ void on_connect(struct conn *conn, struct slice body)
     take_options(conn, &packet);
     if (PROPS_HAS(&packet.props, PROP_AUTH_METHOD)) { /* [MQTT5-4.12.0-1] */
         send_refusal(conn, REASON_BAD_AUTH_METHOD, "no authentication methods are supported");
+        return;
+    }
+    if (client_is_blocked(conn, &packet)) {
+        send_refusal(conn, REASON_BANNED, "this client is blocked");
         return;
     }
     authenticate(conn, &packet, body);
