@@ -21,6 +21,7 @@
 struct admin;
 struct broker;
 struct proxy;
+struct rulebook;
 
 /* Shown to administrators. The texts are borrowed until admin_free. */
 struct admin_config {
@@ -37,6 +38,7 @@ struct admin_deps {
     struct loop *loop;
     struct broker *broker;
     struct proxy *proxy;
+    struct rulebook *rulebook;
     struct log *log;
     struct metrics *metrics;
 };

@@ -18,3 +18,9 @@ void pages_topics(struct request *request, const char *rest);
 void pages_topic(struct request *request, const char *rest);
 void pages_clients(struct request *request, const char *rest);
 void pages_client(struct request *request, const char *rest);
+/* Policies and block rules of both origins, in the order in which they are asked. */
+void pages_policies(struct request *request, const char *rest);
+void pages_blocks(struct request *request, const char *rest);
+/* What a client might do, and why: arguments client_id, username, address, action, topic, qos,
+ * retain, and each fact of a certificate by its name. */
+void pages_policy_test(struct request *request, const char *rest);

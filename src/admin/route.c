@@ -27,6 +27,9 @@ static const struct route routes[] = {
     {"/v1/topics/", true, false, false, pages_topic},
     {"/v1/clients", false, false, false, pages_clients},
     {"/v1/clients/", true, false, false, pages_client},
+    {"/v1/policies", false, false, false, pages_policies},
+    {"/v1/policy-test", false, false, false, pages_policy_test},
+    {"/v1/blocks", false, false, false, pages_blocks},
 };
 
 static const struct route *find_route(const char *url)

@@ -157,6 +157,7 @@ static int start_admin(struct server *server, struct errmsg *reterr)
         .loop = server->loop,
         .broker = server->broker,
         .proxy = server->proxy,
+        .rulebook = server->rulebook,
         .log = server->log,
         .metrics = server->metrics,
     };

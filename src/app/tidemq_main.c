@@ -16,6 +16,8 @@ static const struct command commands[] = {
     {"status", "Show how a running server does.", status_command},
     {"topic", "Create, list, show and delete first-level topics.", topic_command},
     {"client", "List, show and disconnect clients.", client_command},
+    {"policy", "List, add, remove and test what clients may do.", policy_command},
+    {"block", "List, add and remove clients that are kept out.", block_command},
     {"store", "Check a data directory; show what a store holds.", store_command},
     {"password", "Set a user's password in a password file.", password_command},
     {"config", "Print the configuration reference; check a file.", config_command},

@@ -2,6 +2,7 @@
 
 #include "base/hashmap.h"
 #include "base/mem.h"
+#include "mqtt/topic.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -208,6 +209,12 @@ struct decision access_explain(const struct rulebook *rulebook, const struct fac
             return (struct decision){.allowed = rule->allow, .rule = rule, .origin = origin};
     }
     return (struct decision){.allowed = false};
+}
+
+int access_check_topic(struct slice topic, bool is_filter)
+{
+    return is_filter ? topic_filter_check(topic, TOPIC_NO_LIMIT)
+                     : topic_name_check(topic, TOPIC_NO_LIMIT);
 }
 
 /* Its number in the ACL, from 1. */

@@ -44,6 +44,8 @@ typedef void access_each_fn(void *data, const struct rule *rule, enum rule_origi
 struct decision access_explain(const struct rulebook *rulebook, const struct facts *facts,
                                const struct rule_request *request, access_each_fn *each,
                                void *data);
+/* Whether a text is a topic name or filter at all. Returns 0 or < 0. */
+MUST_CHECK int access_check_topic(struct slice topic, bool is_filter);
 /* What decided, for logs and people: "policy 'x'", "policy 'x' of the policy file", "rule 2 of the
  * authenticator's answer", "no rule allows it". Returns `room`. */
 const char *access_reason(const struct access *access, const struct decision *decision, char *room,

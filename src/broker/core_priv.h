@@ -275,6 +275,8 @@ struct broker {
     struct list lost;            /* struct lost: sessions whose rows were */
     struct timer review_timer;   /* sessions are looked at again after a change of the rulebook */
     struct slice reviewed;       /* owned: the client ID of the last one; empty: none yet */
+    struct rule_change *rule_change; /* of a stored policy or block rule, under way, or NULL */
+    struct timer blocks_timer;       /* removes stored block rules that have expired */
 
     uint64_t next_number, number_limit; /* of sessions and groups */
     uint64_t next_passing;
@@ -602,6 +604,13 @@ void rights_judge(struct session *session);
 /* Whether a message that is in flight may be sent (again): a subscription that brings it is
  * allowed. group: whose it is, or NULL. */
 bool rights_may_receive(struct session *session, const struct group *group, struct slice topic);
+
+/* --- stored_rules.c -----------------------------------------------------------------------------
+ */
+/* Fills the rulebook, if there is one. */
+MUST_CHECK int stored_rules_recover(struct broker *broker, struct errmsg *reterr);
+/* Waits for the next stored block rule to expire. */
+void stored_blocks_watch(struct broker *broker);
 
 /* --- retained_jobs.c ----------------------------------------------------------------------------
  */

@@ -213,6 +213,7 @@ void rights_done(struct broker *broker)
     if (broker->deps.rulebook)
         rulebook_watch(broker->deps.rulebook, NULL, NULL);
     timer_stop(broker->deps.timers, &broker->review_timer);
+    timer_stop(broker->deps.timers, &broker->blocks_timer);
     core_free(&broker->reviewed);
 }
 
