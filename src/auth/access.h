@@ -26,7 +26,8 @@ struct access *access_new(struct rulebook *rulebook, const struct facts *facts);
 struct access *access_ref(struct access *access);   /* NULL is fine; returns access */
 struct access *access_unref(struct access *access); /* NULL is fine; returns NULL */
 
-const struct facts *access_facts(const struct access *access);
+/* Slices borrowed as long as `access`, or until access_set_client_id. */
+struct facts access_facts(const struct access *access);
 /* The server has chosen the client ID. Returns 0 or ERR_NOMEM. */
 MUST_CHECK int access_set_client_id(struct access *access, struct slice client_id);
 

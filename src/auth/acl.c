@@ -109,6 +109,11 @@ size_t acl_count(const struct acl *acl)
     return acl ? acl->count : 0;
 }
 
+struct rule *const *acl_rules(const struct acl *acl)
+{
+    return acl ? acl->rules : NULL;
+}
+
 const struct rule *acl_rule(const struct acl *acl, size_t i)
 {
     ASSERT(i < acl->count);

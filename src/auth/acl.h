@@ -28,4 +28,5 @@ struct acl *acl_ref(struct acl *acl);   /* NULL is fine; returns acl */
 struct acl *acl_unref(struct acl *acl); /* NULL is fine; returns NULL */
 
 size_t acl_count(const struct acl *acl);
+struct rule *const *acl_rules(const struct acl *acl); /* NULL when acl is */
 const struct rule *acl_rule(const struct acl *acl, size_t i);

@@ -37,6 +37,7 @@ struct pattern {
     char *text;     /* owned, as written */
     uint8_t *fixed; /* owned: put together; NULL with variables */
     uint32_t size, fixed_size;
+    uint32_t prefix_size; /* of `text`: what everything begins with that it matches or covers */
     enum pattern_kind kind;
     bool is_glob;
     uint32_t part_count;
@@ -52,6 +53,16 @@ struct expansion {
 struct slice pattern_text(const struct pattern *pattern)
 {
     return slice_of(pattern->text, pattern->size);
+}
+
+struct pattern_head pattern_head(const struct pattern *pattern)
+{
+    static const uint8_t ones[sizeof(uint64_t)] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+    struct pattern_head head = {.mask = 0};
+    const uint32_t size = MIN(pattern->prefix_size, (uint32_t)sizeof head.mask);
+    memcpy(&head.mask, ones, size);
+    memcpy(&head.bits, pattern->text, size);
+    return head;
 }
 
 struct pattern *pattern_free(struct pattern *pattern)
@@ -378,6 +389,16 @@ static int put_together(struct pattern *pattern)
     return pattern->fixed ? 0 : ERR_NOMEM;
 }
 
+/* Up to the first wildcard or variable, without a '/' at its end: "a" is matched by "a/#", too. */
+static uint32_t literal_prefix(const struct pattern *pattern)
+{
+    const struct slice first = pattern->parts[0].text; /* empty when it is a variable */
+    uint32_t size = 0;
+    while (size < first.size && !memchr("*?+#", first.bytes[size], 4))
+        size++;
+    return size > 0 && first.bytes[size - 1] == '/' ? size - 1 : size;
+}
+
 static int pattern_fill(struct pattern *pattern, struct errmsg *reterr)
 {
     struct parser parser = {.text = pattern_text(pattern), .reterr = reterr};
@@ -388,6 +409,7 @@ static int pattern_fill(struct pattern *pattern, struct errmsg *reterr)
         err = check_topic(&parser, pattern);
     else
         pattern->is_glob = true;
+    pattern->prefix_size = literal_prefix(pattern);
     return err < 0 ? err : put_together(pattern);
 }
 

@@ -17,6 +17,7 @@ struct rule *rule_free(struct rule *rule)
     for (uint32_t i = 0; i < rule->resource_count; i++)
         (void)pattern_free(rule->resources[i]);
     mem_free(rule->resources);
+    mem_free(rule->heads);
     (void)pattern_free(rule->client_id);
     (void)pattern_free(rule->username);
     mem_free(rule->networks);
@@ -134,9 +135,12 @@ static int add_resource(struct rule *rule, struct slice item, struct errmsg *ret
         mem_grow(rule->resources, (rule->resource_count + 1) * sizeof(struct pattern *));
     const int err = pattern_new(rule->mqtt_only ? PATTERN_FILTER : PATTERN_TOPIC, item,
                                 &rule->resources[rule->resource_count], reterr);
-    if (err == 0)
-        rule->resource_count++;
-    return err;
+    if (err < 0)
+        return err;
+    rule->heads = mem_grow(rule->heads, (rule->resource_count + 1) * sizeof *rule->heads);
+    rule->heads[rule->resource_count] = pattern_head(rule->resources[rule->resource_count]);
+    rule->resource_count++;
+    return 0;
 }
 
 static int add_network(struct rule *rule, struct slice item, struct errmsg *reterr)
@@ -385,7 +389,12 @@ enum rule_result rule_decides(const struct rule *rule, const struct facts *facts
         return RULE_OTHER_RETAIN;
     if (rule->resource_count == 0)
         return RULE_MATCHES;
+    const uint64_t head = pattern_head_of(request->topic);
+    /* A filter may overlap with what begins otherwise. */
+    const bool by_head = request->action == RULE_PUB || rule->allow;
     for (uint32_t i = 0; i < rule->resource_count; i++) {
+        if (by_head && (head & rule->heads[i].mask) != rule->heads[i].bits)
+            continue;
         if (topic_decides(rule, rule->resources[i], facts, request))
             return RULE_MATCHES;
     }

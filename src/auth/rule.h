@@ -31,6 +31,7 @@ struct rule {
     uint8_t qos, retain; /* 0 until rule_check: any */
     uint32_t resource_count, network_count;
     struct pattern **resources;           /* owned; none: any topic */
+    struct pattern_head *heads;           /* owned; of the resources */
     struct pattern *client_id, *username; /* owned; NULL: any */
     struct network *networks;             /* owned; none: any address, no address too */
     char *ip;                             /* owned, as written; NULL: none */

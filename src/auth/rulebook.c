@@ -290,23 +290,14 @@ const struct block *rulebook_blocks_client(const struct rulebook *rulebook,
     return NULL;
 }
 
-size_t rulebook_rule_count(const struct rulebook *rulebook, const struct facts *facts)
+struct rule_table rulebook_table(const struct rulebook *rulebook, const struct facts *facts)
 {
-    return rulebook->policies[ORIGIN_FILE].count + rulebook->policies[ORIGIN_STORED].count +
-           acl_count(facts->acl);
-}
-
-const struct rule *rulebook_rule(const struct rulebook *rulebook, const struct facts *facts,
-                                 size_t i, enum rule_origin *ret_origin)
-{
-    for (int origin = ORIGIN_FILE; origin <= ORIGIN_STORED; origin++) {
-        const struct policies *policies = &rulebook->policies[origin];
-        if (i < policies->count) {
-            *ret_origin = (enum rule_origin)origin;
-            return policies->items[i];
-        }
-        i -= policies->count;
-    }
-    *ret_origin = ORIGIN_ACL;
-    return acl_rule(facts->acl, i);
+    const struct policies *file = &rulebook->policies[ORIGIN_FILE];
+    const struct policies *stored = &rulebook->policies[ORIGIN_STORED];
+    struct rule_table table = {
+        .items = {file->items, stored->items, acl_rules(facts->acl)},
+        .counts = {file->count, stored->count, acl_count(facts->acl)},
+    };
+    table.count = table.counts[0] + table.counts[1] + table.counts[2];
+    return table;
 }

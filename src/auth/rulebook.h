@@ -77,7 +77,21 @@ void rulebook_remove_block(struct rulebook *rulebook, struct slice name);
 const struct block *rulebook_blocks_client(const struct rulebook *rulebook,
                                            const struct facts *facts, uint64_t now_ms);
 
-/* Rules that may decide about a client are numbered from 0 in the order in which they are asked. */
-size_t rulebook_rule_count(const struct rulebook *rulebook, const struct facts *facts);
-const struct rule *rulebook_rule(const struct rulebook *rulebook, const struct facts *facts,
-                                 size_t i, enum rule_origin *ret_origin);
+/* Rules that may decide about a client, numbered from 0 in the order in which they are asked.
+ * Borrowed until the next change. */
+struct rule_table {
+    struct rule *const *items[3]; /* by origin */
+    size_t counts[3], count;
+};
+
+struct rule_table rulebook_table(const struct rulebook *rulebook, const struct facts *facts);
+
+static inline const struct rule *rule_table_get(const struct rule_table *table, size_t i,
+                                                enum rule_origin *ret_origin)
+{
+    int origin = ORIGIN_FILE;
+    for (; i >= table->counts[origin]; origin++)
+        i -= table->counts[origin];
+    *ret_origin = (enum rule_origin)origin;
+    return table->items[origin][i];
+}

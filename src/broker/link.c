@@ -259,7 +259,7 @@ static uint8_t link_rights(const struct broker *broker, struct link *link,
 {
     if (!link->access)
         return 0;
-    const struct slice known = access_facts(link->access)->values[FACT_CLIENT_ID];
+    const struct slice known = access_facts(link->access).values[FACT_CLIENT_ID];
     if (!slice_equal(known, packet->client_id) &&
         access_set_client_id(link->access, packet->client_id) < 0) {
         *ret_text = MEMORY_TEXT;

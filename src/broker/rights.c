@@ -27,7 +27,7 @@ static void log_denied(const struct broker *broker, const struct access *access,
                        const struct rule_request *request, const struct decision *decision)
 {
     char reason[REASON_ROOM];
-    const struct slice client_id = access_facts(access)->values[FACT_CLIENT_ID];
+    const struct slice client_id = access_facts(access).values[FACT_CLIENT_ID];
     (void)access_reason(access, decision, reason, sizeof reason);
     if (request->action == RULE_CONNECT)
         log_write(broker->deps.log, LOG_INFO, "access", "client '%.*s' may not connect: %s",
@@ -79,11 +79,12 @@ static bool is_blocked(const struct broker *broker, const struct access *access)
 {
     if (!broker->deps.rulebook || !access)
         return false;
+    const struct facts facts = access_facts(access);
     const struct block *block =
-        rulebook_blocks_client(broker->deps.rulebook, access_facts(access), core_wall_ms(broker));
+        rulebook_blocks_client(broker->deps.rulebook, &facts, core_wall_ms(broker));
     if (!block)
         return false;
-    const struct slice client_id = access_facts(access)->values[FACT_CLIENT_ID];
+    const struct slice client_id = facts.values[FACT_CLIENT_ID];
     metric_add(&broker->deps.metrics->denied_blocked, 1);
     log_write(broker->deps.log, LOG_INFO, "access", "client '%.*s' is blocked by rule '%s'",
               shown(client_id), (const char *)client_id.bytes, block->name);
