@@ -4,6 +4,7 @@ A row is run by a scenario (scenarios.py), which returns figures by name. Rows w
 the points of a curve: the same work at a growing size.
 """
 import dataclasses
+import pathlib
 
 PAYLOAD = 256
 SUBJECT = "tidemq"
@@ -109,6 +110,9 @@ PUBACK = [Figure("p50", "PUBACK p50", "us"),
           Figure("rate", "acknowledged", "msg/s", None, "", True),
           Figure("checkpoints", "checkpoints meanwhile", "count"),
           Figure("seals", "seals meanwhile", "count")]
+# 20 of them; the row beside is the same work without: 10 % more CPU is the most.
+POLICIES = ("authorization.enabled=true",
+            f"authorization.policy_file={pathlib.Path(__file__).resolve().parent}/policies.yaml")
 FREQUENT = ("store.checkpoint_interval=1s", "store.seal_entries=50000")
 
 
@@ -131,6 +135,9 @@ MAIN = [
         cpu(5.0, "<= 5.0, durable")
         + [Figure("log", "log written per message of 256 B", "bytes", 384, "<= 384")],
         persistent=True, has_floor=True, logged=True),
+    Row("fan_in_qos1_policies", "fan-in QoS 1, 100 to 1, under 20 policies",
+        FAN_IN + ["--qos", 1], 500000, 50000, cpu(4.4, "<= 10 % above the row without policies"),
+        settings=POLICIES, servers=(SUBJECT,)),
     Row("fan_in_qos2", "fan-in QoS 2, 100 to 1, clean session", FAN_IN + ["--qos", 2],
         200000, 30000, cpu()),
     Row("fan_out_qos0", "fan-out QoS 0, 1 to 500", FAN_OUT + ["--qos", 0], 4000, 300,

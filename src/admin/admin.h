@@ -22,6 +22,7 @@ struct admin;
 struct broker;
 struct devices;
 struct proxy;
+struct rulebook;
 
 /* Shown to administrators. The texts are borrowed until admin_free. */
 struct admin_config {
@@ -39,6 +40,7 @@ struct admin_deps {
     struct broker *broker;
     struct proxy *proxy;
     struct devices *devices;
+    struct rulebook *rulebook;
     struct log *log;
     struct metrics *metrics;
 };

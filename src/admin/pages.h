@@ -21,3 +21,9 @@ void pages_clients(struct request *request, const char *rest);
 void pages_devices(struct request *request, const char *rest);
 void pages_device(struct request *request, const char *rest);
 void pages_client(struct request *request, const char *rest);
+/* Policies and block rules of both origins, in the order in which they are asked. */
+void pages_policies(struct request *request, const char *rest);
+void pages_blocks(struct request *request, const char *rest);
+/* What a client might do, and why: arguments client_id, username, address, action, topic, qos,
+ * retain, and each fact of a certificate by its name. */
+void pages_policy_test(struct request *request, const char *rest);

@@ -30,6 +30,9 @@ static const struct route routes[] = {
     {"/v1/devices", false, false, false, pages_devices},
     {"/v1/devices/", true, false, false, pages_device},
     {"/v1/clients/", true, false, false, pages_client},
+    {"/v1/policies", false, false, false, pages_policies},
+    {"/v1/policy-test", false, false, false, pages_policy_test},
+    {"/v1/blocks", false, false, false, pages_blocks},
 };
 
 static const struct route *find_route(const char *url)

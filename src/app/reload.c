@@ -1,5 +1,6 @@
 #include "app/certificates.h"
 #include "app/notify.h"
+#include "app/policy_file.h"
 #include "app/server_priv.h"
 #include "proxy/proxy_tls.h"
 
@@ -8,17 +9,27 @@ static int apply(struct server *server, struct config *fresh, struct errmsg *ret
 {
     struct auth_config auth;
     struct proxy_config proxy;
+    struct policies policies;
+    struct blocks blocks;
+    int err = policy_file_read(fresh->authorization_policy_file, &policies, &blocks, reterr);
+    if (err < 0) {
+        return err;
+    }
     mapping_auth(fresh, &auth);
     mapping_proxy(fresh, server->connections_max, &proxy);
-    int err = proxy_tls_stage(server->proxy, &proxy.tls, reterr);
+    err = proxy_tls_stage(server->proxy, &proxy.tls, reterr);
+    if (err == 0) {
+        err = auth_configure(server->auth, &auth, reterr);
+        if (err < 0) {
+            proxy_tls_discard(server->proxy);
+        }
+    }
     if (err < 0) {
+        policies_done(&policies);
+        blocks_done(&blocks);
         return err;
     }
-    err = auth_configure(server->auth, &auth, reterr);
-    if (err < 0) {
-        proxy_tls_discard(server->proxy);
-        return err;
-    }
+    rulebook_configure(server->rulebook, fresh->authorization_enabled, &policies, &blocks);
     struct broker_config broker;
     struct admin_config admin;
     struct config before = server->config;

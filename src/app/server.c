@@ -3,6 +3,7 @@
 #include "app/certificates.h"
 #include "app/notify.h"
 #include "auth/devices.h"
+#include "app/policy_file.h"
 #include "base/mem.h"
 #include "io/file.h"
 #include "store/mem/mem.h"
@@ -89,6 +90,20 @@ static int open_store(struct server *server, struct errmsg *reterr)
                       &server->store, &server->meta, reterr);
 }
 
+static int load_rulebook(struct server *server, struct errmsg *reterr)
+{
+    struct policies policies;
+    struct blocks blocks;
+    const struct config *config = &server->config;
+    const int err = policy_file_read(config->authorization_policy_file, &policies, &blocks, reterr);
+    if (err < 0) {
+        return err;
+    }
+    server->rulebook = rulebook_new();
+    rulebook_configure(server->rulebook, config->authorization_enabled, &policies, &blocks);
+    return 0;
+}
+
 static int start_core(struct server *server, struct errmsg *reterr)
 {
     struct broker_config broker;
@@ -107,6 +122,7 @@ static int start_core(struct server *server, struct errmsg *reterr)
         .timers = loop_timers(server->loop),
         .log = server->log,
         .metrics = server->metrics,
+        .rulebook = server->rulebook,
         .wall_ms = wall_ms,
         .clock_data = server->loop,
         .on_drained = on_store_drained,
@@ -132,6 +148,7 @@ static int start_proxy(struct server *server, struct errmsg *reterr)
         .loop = server->loop,
         .broker = server->broker,
         .auth = server->auth,
+        .rulebook = server->rulebook,
         .log = server->log,
         .metrics = server->metrics,
         .pressed = is_store_pressed,
@@ -161,6 +178,7 @@ static int start_admin(struct server *server, struct errmsg *reterr)
         .broker = server->broker,
         .proxy = server->proxy,
         .devices = server->devices,
+        .rulebook = server->rulebook,
         .log = server->log,
         .metrics = server->metrics,
     };
@@ -191,7 +209,7 @@ static int start_admin(struct server *server, struct errmsg *reterr)
 static int start(struct server *server, struct errmsg *reterr)
 {
     typedef int step_fn(struct server *, struct errmsg *);
-    static step_fn *const steps[] = {start_threads, make_data_dir, open_store,
+    static step_fn *const steps[] = {load_rulebook, start_threads, make_data_dir, open_store,
                                      start_core,    start_proxy,   start_admin};
     for (size_t i = 0; i < ARRAY_COUNT(steps); i++) {
         const int err = steps[i](server, reterr);
@@ -284,6 +302,7 @@ struct server *server_free(struct server *server)
     if (server->broker) {
         (void)broker_free(server->broker);
     }
+    (void)rulebook_free(server->rulebook);
     if (server->workers) {
         (void)worker_pool_free(server->workers);
     }

@@ -1,6 +1,6 @@
 /* The whole server in one process: every part made in order and taken down in reverse.
  *
- *     log, metrics, loop, signals, workers, mailbox, store, broker, auth, proxy, admin
+ *     log, metrics, loop, signals, workers, mailbox, store, rulebook, broker, auth, proxy, admin
  *
  * An orderly stop drains the core and the conns within shutdown.timeout, then closes the store,
  * which writes out what is left; a stop at any other moment is recovered from at the next start.
@@ -30,6 +30,7 @@ struct server {
     struct store *store;
     struct meta *meta;
     struct devices *devices;
+    struct rulebook *rulebook;
     struct broker *broker;
     struct auth *auth;
     struct proxy *proxy;

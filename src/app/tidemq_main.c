@@ -19,6 +19,8 @@ static const struct command commands[] = {
     {"cert", "List the certificates of the listeners.", cert_command},
     {"device", "Add, list, show, change and remove devices with keys of their own.",
      device_command},
+    {"policy", "List, add, remove and test what clients may do.", policy_command},
+    {"block", "List, add and remove clients that are kept out.", block_command},
     {"store", "Check a data directory; show what a store holds.", store_command},
     {"password", "Set a user's password in a password file.", password_command},
     {"config", "Print the configuration reference; check a file.", config_command},

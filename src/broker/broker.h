@@ -12,6 +12,7 @@
 #include "store/store.h"
 
 struct broker;
+struct rulebook;
 
 enum duplicate_client_id { DUPLICATE_TAKEOVER, DUPLICATE_REJECT };
 
@@ -53,6 +54,7 @@ struct broker_deps {
     struct timer_set *timers; /* the loop's, or one with a test's clock */
     struct log *log;
     struct metrics *metrics;
+    struct rulebook *rulebook; /* watched until broker_free; NULL: everybody may do everything */
     uint64_t (*wall_ms)(void *clock_data);
     void *clock_data;
     /* The store has caught up after store_pressure; may be NULL. */

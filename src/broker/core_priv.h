@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include "auth/access.h"
 #include "base/hashmap.h"
 #include "base/list.h"
 #include "base/tree.h"
@@ -82,6 +83,7 @@ struct sub {
     uint8_t qos, flags;
     bool lagging;
     bool drained;        /* read up to end_position */
+    bool denied;         /* not allowed any more: it gets nothing, see rights.c */
     bool unwritten;      /* point-to-point: its row goes with each message until one is durable */
     struct group *group; /* shared subscription, else NULL */
     uint64_t begin_position; /* messages before it were published before the subscription */
@@ -165,6 +167,7 @@ struct will_job {
     struct slice client_id; /* owned */
     uint64_t number;        /* of its session */
     struct txn rows;        /* of a session that has ended: the removal of its rows */
+    struct access *access;  /* of who left it, or NULL; owned */
     bool delivered;         /* at QoS 0: it is not sent again */
     bool storing;           /* a write is under way */
 };
@@ -211,6 +214,7 @@ struct session {
     struct list shared;   /* subs that are members of groups */
     struct cursor direct; /* retained messages in flight; its queue number is 0 */
     struct reader *resend_reader;
+    struct access *access;    /* of the link, or the last one while its will waits; may be NULL */
     struct pidmap inbound;    /* QoS 2: see publish.h */
     struct list publishing;   /* struct publish of the present link */
     uint32_t publish_pending; /* QoS 1 and 2 of this link without their last answer */
@@ -230,6 +234,7 @@ struct session {
     bool has_row;     /* a session row is written, or on its way, or was and failed */
     bool row_written; /* one surely is */
     uint8_t kick;     /* reason to close the link with at the end of this turn, or 0 */
+    bool any_denied;  /* of its subscriptions */
 };
 
 struct broker {
@@ -268,6 +273,10 @@ struct broker {
     struct hashmap removals;     /* struct removed: ended sessions whose row may still be there */
     struct list removed;         /* those of them that the store has failed to remove */
     struct list lost;            /* struct lost: sessions whose rows were */
+    struct timer review_timer;   /* sessions are looked at again after a change of the rulebook */
+    struct slice reviewed;       /* owned: the client ID of the last one; empty: none yet */
+    struct rule_change *rule_change; /* of a stored policy or block rule, under way, or NULL */
+    struct timer blocks_timer;       /* removes stored block rules that have expired */
 
     uint64_t next_number, number_limit; /* of sessions and groups */
     uint64_t next_passing;
@@ -566,6 +575,7 @@ struct publish_request {
     uint8_t qos;
     bool retain;
     uint64_t publisher;
+    struct access *access; /* the publisher's rights; NULL: all */
     struct will_job *will; /* whose will it is: told the outcome of the write; else NULL */
 };
 
@@ -577,6 +587,30 @@ void publish_detach(struct session *session);
 /* The session is gone too. */
 void publish_forget(struct session *session);
 void publish_free_all(struct broker *broker);
+
+/* --- rights.c -----------------------------------------------------------------------------------
+ */
+void rights_init(struct broker *broker); /* watches the rulebook */
+void rights_done(struct broker *broker);
+/* Why a client may not connect: a reason, with text, or 0. access may be NULL. */
+uint8_t rights_connect(const struct broker *broker, struct access *access,
+                       const struct packet_connect *packet, const char **ret_text);
+/* Whether it may be published, subscribed to; a no is logged and counted. */
+bool rights_publish(const struct broker *broker, struct access *access,
+                    const struct publish_request *publish);
+bool rights_subscribe(const struct session *session, struct slice filter, uint8_t qos);
+/* Sets `denied` of all subscriptions of a session with a link. */
+void rights_judge(struct session *session);
+/* Whether a message that is in flight may be sent (again): a subscription that brings it is
+ * allowed. group: whose it is, or NULL. */
+bool rights_may_receive(struct session *session, const struct group *group, struct slice topic);
+
+/* --- stored_rules.c -----------------------------------------------------------------------------
+ */
+/* Fills the rulebook, if there is one. */
+MUST_CHECK int stored_rules_recover(struct broker *broker, struct errmsg *reterr);
+/* Waits for the next stored block rule to expire. */
+void stored_blocks_watch(struct broker *broker);
 
 /* --- retained_jobs.c ----------------------------------------------------------------------------
  */

@@ -93,7 +93,7 @@ static bool sub_goes_first(const struct sub *sub, const struct sub *other,
 
 static void gather_add(struct gather *gather, const struct sub *sub, const struct message *message)
 {
-    if (!sub_covers(sub, message))
+    if (sub->denied || !sub_covers(sub, message))
         return;
     if (!gather->owner || sub_goes_first(sub, gather->owner, message))
         gather->owner = sub;
@@ -198,6 +198,10 @@ enum deliver_result deliver_entry(struct sub *sub, struct cursor *cursor,
         return DELIVER_BLOCKED;
     if (cursor_is_open(cursor, entry->seq) || message_gone(session->broker, message))
         return DELIVER_SKIPPED;
+    if (sub->denied) {
+        metric_add(&session->broker->deps.metrics->denied_deliveries, 1);
+        return DELIVER_SKIPPED;
+    }
     struct gather gather;
     gather_for(sub, entry, &gather);
     if (gather.owner != sub || !gather.wanted)
@@ -237,7 +241,7 @@ enum deliver_result deliver_retained(struct sub *sub, const struct store_entry *
 {
     struct session *session = sub->session;
     const struct message *message = &entry->message;
-    if (message_gone(session->broker, message) || sub_is_local(sub, message) ||
+    if (sub->denied || message_gone(session->broker, message) || sub_is_local(sub, message) ||
         retained_is_live(sub, entry))
         return DELIVER_SKIPPED;
     struct delivery delivery = {
@@ -298,6 +302,10 @@ enum deliver_result deliver_again(struct inflight *inflight, const struct store_
         return DELIVER_BLOCKED;
     if (!inflight->sent_before && message_gone(session->broker, &entry->message))
         return DELIVER_SKIPPED;
+    if (!rights_may_receive(session, inflight->group, entry->message.topic)) {
+        metric_add(&session->broker->deps.metrics->denied_deliveries, 1);
+        return DELIVER_SKIPPED;
+    }
     again_ids(inflight, entry, &delivery);
     const enum deliver_result result =
         sent(session, session->link->ops->publish(session->link, &delivery));
@@ -314,6 +322,10 @@ static bool deliver_live_qos0(struct sub *sub, const struct store_entry *entry)
     struct session *session = sub->session;
     if (session->opening || message_gone(session->broker, &entry->message))
         return false;
+    if (sub->denied) {
+        metric_add(&session->broker->deps.metrics->denied_deliveries, 1);
+        return false;
+    }
     struct gather gather;
     gather_for(sub, entry, &gather);
     if (gather.owner != sub || !gather.wanted)

@@ -95,7 +95,7 @@ static struct sub *group_pick(struct group *group)
 {
     list_each (it, &group->members) {
         struct sub *sub = CONTAINER_OF(it, struct sub, member_node);
-        if (!session_ready(sub->session))
+        if (sub->denied || !session_ready(sub->session))
             continue;
         list_remove(&sub->member_node);
         list_push_back(&group->members, &sub->member_node);
@@ -144,7 +144,7 @@ void group_event_qos0(struct group *group, const struct message *message)
     list_each (it, &group->members) {
         struct sub *sub = CONTAINER_OF(it, struct sub, member_node);
         struct session *session = sub->session;
-        if (!session->link || session->opening || session->blocked)
+        if (sub->denied || !session->link || session->opening || session->blocked)
             continue;
         list_remove(&sub->member_node);
         list_push_back(&group->members, &sub->member_node);
@@ -242,8 +242,9 @@ static void group_redelivered(void *owner, int err, const struct store_read *rea
 void group_wake(struct group *group)
 {
     list_each (it, &group->members) {
-        struct session *session = CONTAINER_OF(it, struct sub, member_node)->session;
-        if (session_ready(session)) {
+        const struct sub *sub = CONTAINER_OF(it, struct sub, member_node);
+        struct session *session = sub->session;
+        if (!sub->denied && session_ready(session)) {
             session_pump(session);
             return;
         }
@@ -307,8 +308,8 @@ void group_take_ended(struct group *group, struct session *session)
 static bool group_has_online(const struct group *group, const struct session *except)
 {
     list_each (it, &group->members) {
-        const struct session *session = CONTAINER_OF(it, struct sub, member_node)->session;
-        if (session != except && session->link)
+        const struct sub *sub = CONTAINER_OF(it, struct sub, member_node);
+        if (sub->session != except && sub->session->link && !sub->denied)
             return true;
     }
     return false;

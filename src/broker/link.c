@@ -5,16 +5,18 @@
 #include "broker/rows.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <sys/random.h>
 
-#define MEMORY_TEXT "memory.limit is reached"
+#define MEMORY_TEXT   "memory.limit is reached"
+#define ASSIGNED_ROOM 40u
 
 /* A connection whose answer waits for the log. */
 struct opening {
     uint64_t number;
     uint32_t connection;
     struct connack connack;
-    char assigned_id[40];
+    char assigned_id[ASSIGNED_ROOM];
 };
 
 static void link_refuse(struct link *link, uint8_t reason, const char *text)
@@ -32,6 +34,7 @@ static void link_opened(struct session *session, const struct connack *connack)
     session->opening = false;
     metric_add(&broker->deps.metrics->connects_accepted, 1);
     link->ops->connack(link, connack);
+    rights_judge(session);
     list_each (it, &session->subs) {
         sub_attach(CONTAINER_OF(it, struct sub, session_node));
     }
@@ -166,6 +169,8 @@ static void session_take_link(struct session *session, struct link *link,
     session->disconnected_ms = 0;
     session->will = will_free(session->will); /* [MQTT5-3.1.3-9] */
     session->will = TAKE(wants->will);        /* [MQTT5-3.1.2-7] */
+    session->access = access_unref(session->access);
+    session->access = access_ref(link->access);
     core_free(&session->username);
     session->username = wants->username;
     wants->username = slice_of("", 0);
@@ -248,6 +253,21 @@ static uint8_t link_check(const struct broker *broker, const struct link_connect
     return 0;
 }
 
+/* What the rulebook says. packet: with the client ID that counts. */
+static uint8_t link_rights(const struct broker *broker, struct link *link,
+                           const struct packet_connect *packet, const char **ret_text)
+{
+    if (!link->access)
+        return 0;
+    const struct slice known = access_facts(link->access).values[FACT_CLIENT_ID];
+    if (!slice_equal(known, packet->client_id) &&
+        access_set_client_id(link->access, packet->client_id) < 0) {
+        *ret_text = MEMORY_TEXT;
+        return REASON_QUOTA_EXCEEDED;
+    }
+    return rights_connect(broker, link->access, packet, ret_text);
+}
+
 /* Answers now, or when what must be durable is: a discarded session, a will, that a session which
  * was away is not any more. broker->txn may hold the deletion of the old session. */
 static void link_answer(struct session *session, struct opening *opening, bool must_wait)
@@ -316,7 +336,14 @@ void link_connect(struct broker *broker, struct link *link, const struct link_co
     link->broker = broker;
     const char *text = NULL;
     struct wants wants = {.will = NULL};
+    char assigned_id[ASSIGNED_ROOM];
     uint8_t reason = link_check(broker, req, &text);
+    if (reason == 0 && packet.client_id.size == 0) {
+        /* [MQTT3-3.1.3-6] [MQTT5-3.1.3-6] [MQTT5-3.1.3-7] */
+        packet.client_id = slice_str(assign_id(assigned_id, sizeof assigned_id));
+    }
+    if (reason == 0)
+        reason = link_rights(broker, link, &packet, &text);
     if (reason == 0 && wants_copy(broker, link, &packet, &wants) < 0) {
         reason = REASON_QUOTA_EXCEEDED;
         text = MEMORY_TEXT;
@@ -326,9 +353,9 @@ void link_connect(struct broker *broker, struct link *link, const struct link_co
         return;
     }
     struct opening *opening = mem_new(sizeof *opening);
-    if (packet.client_id.size == 0) {
-        /* [MQTT3-3.1.3-6] [MQTT5-3.1.3-6] [MQTT5-3.1.3-7] */
-        packet.client_id = slice_str(assign_id(opening->assigned_id, sizeof opening->assigned_id));
+    if (req->packet->client_id.size == 0) {
+        memcpy(opening->assigned_id, assigned_id, sizeof assigned_id);
+        packet.client_id = slice_str(opening->assigned_id);
         opening->connack.assigned_id = packet.client_id;
     }
     bool discarded = false, present = false;

@@ -17,6 +17,7 @@
 #include "mqtt/packets.h"
 #include "store/message.h"
 
+struct access;
 struct broker;
 struct link;
 struct session;
@@ -80,6 +81,7 @@ struct link {
     char address[64];      /* peer as text, for lists and logs */
     struct slice username; /* who the client is, which need not be what CONNECT said (that may be a
                             * token); borrowed as long as the link lives; may be empty */
+    struct access *access; /* the client's rights, borrowed likewise; NULL: all */
 };
 
 /* Everything CONNECT says. Borrowed for the call; the core copies what it keeps. */

@@ -141,6 +141,15 @@ static int refuse(struct broker *broker, const struct publish_request *request, 
     return err;
 }
 
+/* Counted and logged where it was denied. */
+static int refuse_denied(struct broker *broker, const struct publish_request *request)
+{
+    txn_clear(&broker->txn);
+    answer(request->link, request->qos, request->packet_id, REASON_NOT_AUTHORIZED,
+           "this client may not publish to this topic");
+    return ERR_DENIED;
+}
+
 /* --- routing -------------------------------------------------------------------------------------
  */
 
@@ -344,6 +353,8 @@ int publish_submit(struct broker *broker, const struct publish_request *request)
 {
     struct topic *topic;
     const struct slice first = topic_first(request->topic);
+    if (!rights_publish(broker, request->access, request))
+        return refuse_denied(broker, request);
     if (topic_is_system(first))
         return refuse(broker, request, ERR_INVALID);
     if (topic_levels(request->topic) > broker->config.topic_levels_max)
@@ -430,6 +441,7 @@ void link_publish(struct link *link, const struct packet_publish *packet, struct
         .link = link,
         .client_id = session->client_id,
         .publisher = session->number,
+        .access = session->access,
         .expiry_s = PROPS_HAS(&packet->props, PROP_MESSAGE_EXPIRY) ? packet->props.message_expiry_s
                                                                    : MESSAGE_NO_EXPIRY,
         .packet_id = packet->packet_id,

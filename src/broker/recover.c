@@ -764,6 +764,8 @@ int recover_all(struct broker *broker, struct errmsg *reterr)
     int err = recover_reserve(broker, reterr);
     if (err == 0)
         err = recover_tables(&recovery, reterr);
+    if (err == 0)
+        err = stored_rules_recover(broker, reterr);
     mem_free(recovery.sessions);
     recover_group_rows_free(&recovery);
     if (err == 0) {

@@ -10,6 +10,8 @@
  *   O session, owner, queue, seq       QoS 2 being sent; owner: of the cursor, a group or itself;
  *                                      queue 0, retained: the packet ID in its place
  *   R topic name                       retained message: position and what is needed to send it
+ *   P id                               policy, as JSON (stored_rules.c)
+ *   B name                             block rule, likewise
  *
  * Rows of a session carry its number, which is never used again: rows left behind by an interrupted
  * removal belong to nobody and are swept at the next start (recover.c).
@@ -29,6 +31,8 @@ enum row_kind {
     ROW_INBOUND = 'I',
     ROW_OUTBOUND = 'O',
     ROW_RETAINED = 'R',
+    ROW_POLICY = 'P',
+    ROW_BLOCK = 'B',
 };
 
 void row_put_numbers(struct txn *txn, uint64_t number_limit, uint32_t queue_id_limit);

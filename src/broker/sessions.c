@@ -173,6 +173,7 @@ void session_free(struct session *session)
     metric_add(&broker->deps.metrics->sessions, -1);
     core_free(&session->client_id);
     core_free(&session->username);
+    session->access = access_unref(session->access);
     mem_free(session);
 }
 
@@ -407,6 +408,8 @@ void session_offline(struct session *session, bool publish_will)
         session_remove(session, takes_will_back ? STORE_SYNC : STORE_LAZY);
         return;
     }
+    if (!session->will)
+        session->access = access_unref(session->access);
     if (session->has_row && !written)
         session_write(session, takes_will_back ? STORE_SYNC : STORE_LAZY);
     session_start_expiry(session, 0);

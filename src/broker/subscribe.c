@@ -141,8 +141,6 @@ static uint8_t filter_refusal(struct broker *broker, struct slice filter, char *
 {
     const struct slice first = topic_first(filter);
     struct topic *topic;
-    if (topic_filter_check(filter, broker->config.topic_levels_max) < 0)
-        return REASON_FILTER_INVALID;
     if (topic_has_wildcard(first) || topic_is_system(first))
         return 0;
     const int err = topic_admit(broker, first, &topic);
@@ -231,6 +229,7 @@ static struct sub *subscribe_make(struct session *session, const struct wanted *
     if (*ret_new || (!group && wanted->entry.qos > 0 && !sub_reads_queue(sub)))
         sub_begin(sub);
     *ret_new |= returns;
+    sub->denied = false;
     sub_set_options(sub, wanted);
     if (group)
         group_member_online(group, session);
@@ -245,6 +244,10 @@ static uint8_t subscribe_check(struct session *session, const struct wanted *wan
 {
     struct broker *broker = session->broker;
     if (filter_denied(broker, wanted->filter))
+        return REASON_NOT_AUTHORIZED;
+    if (topic_filter_check(wanted->filter, broker->config.topic_levels_max) < 0)
+        return REASON_FILTER_INVALID;
+    if (!rights_subscribe(session, wanted->filter, wanted->entry.qos))
         return REASON_NOT_AUTHORIZED;
     const uint8_t refusal = filter_refusal(broker, wanted->filter, text);
     if (refusal)

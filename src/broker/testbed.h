@@ -50,6 +50,7 @@ struct bed {
     struct store *store;
     struct meta *meta;
     struct metrics *metrics;
+    struct rulebook *rulebook; /* of a test that has rules, or NULL; the test's */
     struct broker *broker;
     struct broker_config config;
     uint64_t now_ms;
@@ -187,6 +188,7 @@ static inline void bed_start(struct bed *bed)
         .loop = bed->loop,
         .timers = bed->timers,
         .metrics = bed->metrics,
+        .rulebook = bed->rulebook,
         .wall_ms = bed_wall_ms,
         .clock_data = bed,
     };
@@ -200,9 +202,11 @@ static inline void bed_stop(struct bed *bed)
     bed->loop = loop_free(bed->loop);
 }
 
-static inline struct bed *bed_open(void)
+/* rulebook: borrowed, may be NULL. */
+static inline struct bed *bed_open_with(struct rulebook *rulebook)
 {
     struct bed *bed = mem_new(sizeof *bed);
+    bed->rulebook = rulebook;
     bed->now_ms = 1000;
     broker_config_default(&bed->config);
     bed->config.topics_auto_create = true;
@@ -211,6 +215,11 @@ static inline struct bed *bed_open(void)
     assert_int_equal(mem_store_open(&bed->store, &bed->meta), 0);
     bed_start(bed);
     return bed;
+}
+
+static inline struct bed *bed_open(void)
+{
+    return bed_open_with(NULL);
 }
 
 /* Lets everything happen that is due now; the clock moves by what that takes, a few ms. */
@@ -346,8 +355,9 @@ static inline void bed_crash(struct bed *bed, bool lazy_survives)
  */
 
 struct how {
-    uint8_t version; /* 0 = 5 */
-    bool clean;      /* clean start */
+    const char *username; /* for its rights, or NULL */
+    uint8_t version;      /* 0 = 5 */
+    bool clean;           /* clean start */
     uint32_t expiry_s;
     uint16_t receive_max; /* 0 = 65535 */
     const char *will;     /* topic, or NULL */
@@ -360,9 +370,16 @@ struct how {
 static inline void client_connect_begin(struct bed *bed, struct client *client, const char *id,
                                         struct how how)
 {
+    (void)access_unref(client->link.access);
     memset(client, 0, sizeof *client);
     (void)snprintf(client->id, sizeof client->id, "%s", id);
     client->link.ops = &client_ops;
+    if (bed->rulebook) {
+        struct facts facts = {.address = address_parse(slice_str("192.0.2.7:1"))};
+        facts.values[FACT_CLIENT_ID] = slice_str(client->id);
+        facts.values[FACT_USERNAME] = slice_str(how.username ? how.username : "");
+        client->link.access = access_new(bed->rulebook, &facts);
+    }
     client->link.version = how.version ? how.version : MQTT_V5;
     client->link.receive_max = how.receive_max ? how.receive_max : 65535;
     struct packet_connect packet = {

@@ -79,6 +79,7 @@ struct will_job *will_job_free(struct will_job *job)
 {
     list_remove(&job->node);
     job->will = will_free(job->will);
+    job->access = access_unref(job->access);
     core_free(&job->client_id);
     txn_done(&job->rows);
     mem_free(job);
@@ -94,6 +95,7 @@ struct will_job *will_job_new(struct session *session)
     if (core_copy(session->client_id, &job->client_id) < 0)
         job->client_id = slice_of("", 0); /* the will goes out without its publisher's name */
     job->number = session->number;
+    job->access = access_ref(session->access);
     timer_stop(session->broker->deps.timers, &session->will_timer);
     return job;
 }
@@ -149,6 +151,7 @@ static void will_submit(struct broker *broker, struct will_job *job)
         .expiry_s = will->expiry_s,
         .qos = will->qos,
         .retain = will->retain,
+        .access = job->access,
         .will = job,
     };
     ASSERT(broker->txn.count == 0);

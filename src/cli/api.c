@@ -210,8 +210,7 @@ static int get(struct api *api, const char *path, json_t **ret_answer)
     return err;
 }
 
-/* Adds `name` percent-encoded. */
-static void add_escaped(struct api *api, const char *name, struct strbuf *out)
+void api_add_escaped(struct api *api, const char *name, struct strbuf *out)
 {
     if (name[0] != '\0') { /* curl takes an empty one for "measure it", and so fails on it */
         char *escaped = curl_easy_escape(api->curl, name, (int)strlen(name));
@@ -226,7 +225,7 @@ int api_get(struct api *api, const char *path, const char *name, json_t **ret_an
     strbuf_init(&full, URL_MAX);
     strbuf_add(&full, path);
     if (name) {
-        add_escaped(api, name, &full);
+        api_add_escaped(api, name, &full);
     }
     const int err =
         strbuf_err(&full) < 0 ? fail("the name is too long") : get(api, full.text, ret_answer);
@@ -244,7 +243,7 @@ static int get_page(struct api *api, const char *what, const char *query, json_t
     strbuf_addf(&path, "/v1/%s?limit=1000%s", what, query);
     if (*after) {
         strbuf_add(&path, "&after=");
-        add_escaped(api, json_string_value(*after), &path);
+        api_add_escaped(api, json_string_value(*after), &path);
     }
     const int err =
         strbuf_err(&path) < 0 ? fail("the name is too long") : get(api, path.text, &answer);

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "base/strbuf.h"
 #include "cli/args.h"
 
 #include <jansson.h>
@@ -33,11 +34,15 @@ struct api;
 MUST_CHECK int api_open(const struct api_options *options, struct api **ret_api);
 struct api *api_close(struct api *api); /* NULL is fine; returns NULL */
 
+/* Adds a text percent-encoded to a path. */
+void api_add_escaped(struct api *api, const char *text, struct strbuf *out);
 /* Reads a page. path: "/v1/topics/", name: added percent-encoded, may be NULL.
  * Returns 0 with the answer (json_decref it), or < 0. */
 MUST_CHECK int api_get(struct api *api, const char *path, const char *name, json_t **ret_answer);
 /* Reads all pages of a list and returns the rows together. what: "topics", "clients" or
  * "certificates"; query: more arguments such as "&state=online". */
+/* Reads all pages of a list and returns the rows together. what: "topics", "clients", …; query:
+ * more arguments such as "&state=online". */
 MUST_CHECK int api_list(struct api *api, const char *what, const char *query, json_t **ret_rows);
 /* Asks for an action of the control plane; params (an object) is taken and gets its InstanceId.
  * ret_response may be NULL. */

@@ -156,6 +156,29 @@ bool topic_covers(struct slice filter, struct slice other)
     return !topic_next_level(other, &narrow_pos, &narrow);
 }
 
+bool topic_overlaps(struct slice filter, struct slice other)
+{
+    const struct slice one = slice_str("+"), rest = slice_str("#");
+    struct slice left, right;
+    uint32_t left_pos = 0, right_pos = 0;
+    ASSERT(filter.size > 0);
+    ASSERT(other.size > 0);
+    const bool wild = filter.bytes[0] == '+' || filter.bytes[0] == '#';
+    const bool other_wild = other.bytes[0] == '+' || other.bytes[0] == '#';
+    if ((wild && other.bytes[0] == '$') || (other_wild && filter.bytes[0] == '$'))
+        return false; /* [MQTT3-4.7.2-1] [MQTT5-4.7.2-1] */
+    for (;;) {
+        const bool more = topic_next_level(filter, &left_pos, &left);
+        const bool other_more = topic_next_level(other, &right_pos, &right);
+        if ((more && slice_equal(left, rest)) || (other_more && slice_equal(right, rest)))
+            return true; /* the rest may be missing: "a" is matched by "a/#" */
+        if (!more || !other_more)
+            return more == other_more;
+        if (!slice_equal(left, one) && !slice_equal(right, one) && !slice_equal(left, right))
+            return false;
+    }
+}
+
 struct slice topic_first(struct slice topic)
 {
     struct slice level;

@@ -29,6 +29,9 @@ bool topic_match(struct slice filter, struct slice name);
  * not known to take in all of `#`. */
 bool topic_covers(struct slice filter, struct slice other);
 
+/* true when there is a name that both (valid) filters match. */
+bool topic_overlaps(struct slice filter, struct slice other);
+
 /* Levels of a name or filter, at least 1. */
 uint32_t topic_levels(struct slice topic);
 

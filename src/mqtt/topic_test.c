@@ -306,13 +306,51 @@ static void covers_knows_wider_filters(void **state)
     }
 }
 
+/* Names over a small alphabet, compared one by one. */
+static bool share_a_name(struct slice filter, struct slice other)
+{
+    static const char letters[] = "ab/$";
+    char name[6];
+    for (uint32_t n = 0; n < 4096; n++) {
+        for (size_t size = 1; size <= sizeof name; size++) {
+            for (size_t i = 0; i < size; i++)
+                name[i] = letters[(n >> (2 * i)) & 3];
+            const struct slice text = slice_of(name, size);
+            if (topic_match(filter, text) && topic_match(other, text))
+                return true;
+        }
+    }
+    return false;
+}
+
+static void overlaps_when_there_is_a_name(void **state)
+{
+    (void)state;
+    static const char *const filters[] = {
+        "a",   "a/b", "b/a", "+",  "+/b", "a/+", "+/+",  "#",    "a/#",  "+/#",  "a/b/#",
+        "b/#", "/",   "/+",  "a/", "+/",  "$a",  "$a/#", "$a/+", "a/$b", "+/$b", "a/+/b",
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(filters); i++) {
+        for (size_t k = 0; k < ARRAY_COUNT(filters); k++) {
+            const struct slice one = slice_str(filters[i]), other = slice_str(filters[k]);
+            if (topic_overlaps(one, other) != share_a_name(one, other))
+                fail_msg("%s and %s", filters[i], filters[k]);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(check_grammar),  cmocka_unit_test(check_every_place),
-        cmocka_unit_test(check_limits),   cmocka_unit_test(match_rows),
-        cmocka_unit_test(levels_in_turn), cmocka_unit_test(share_forms),
-        cmocka_unit_test(p2p_forms),      cmocka_unit_test(covers_knows_wider_filters),
+        cmocka_unit_test(overlaps_when_there_is_a_name),
+        cmocka_unit_test(check_grammar),
+        cmocka_unit_test(check_every_place),
+        cmocka_unit_test(check_limits),
+        cmocka_unit_test(match_rows),
+        cmocka_unit_test(levels_in_turn),
+        cmocka_unit_test(share_forms),
+        cmocka_unit_test(p2p_forms),
+        cmocka_unit_test(covers_knows_wider_filters),
     };
     return cmocka_run_group_tests_name("mqtt/topic", tests, NULL, NULL);
 }

@@ -6,6 +6,7 @@
 #include "proxy/proxy_priv.h"
 
 #include "base/mem.h"
+#include "proxy/client.h"
 
 /* Takes what the packet says about the connection itself. */
 static void take_options(struct conn *conn, const struct packet_connect *packet)
@@ -58,6 +59,7 @@ void on_connect_done(struct conn *conn)
     copy_free(conn, &conn->connect_body);
     copy_free(conn, &conn->link.username);
     conn->identity = identity_free(conn->identity);
+    conn->link.access = access_unref(conn->link.access);
 }
 
 /* Who the client is does not count any more. */
@@ -90,6 +92,11 @@ static void enter_core(struct conn *conn, const struct packet_connect *packet,
 {
     if (take_identity(conn, answer) < 0) {
         send_refusal(conn, REASON_SERVER_BUSY, NULL);
+        return;
+    }
+    const int err = client_rights(conn, packet);
+    if (err < 0) {
+        send_refusal(conn, err == ERR_NOMEM ? REASON_SERVER_BUSY : REASON_NOT_AUTHORIZED, NULL);
         return;
     }
     conn->state = CONN_CONNECTING;
@@ -193,6 +200,10 @@ void on_connect(struct conn *conn, struct slice body)
     }
     if (PROPS_HAS(&packet.props, PROP_AUTH_METHOD)) { /* [MQTT5-4.12.0-1] */
         send_refusal(conn, REASON_BAD_AUTH_METHOD, "no authentication methods are supported");
+        return;
+    }
+    if (client_is_blocked(conn, &packet)) {
+        send_refusal(conn, REASON_BANNED, "this client is blocked");
         return;
     }
     authenticate(conn, &packet, body);

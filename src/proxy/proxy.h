@@ -16,6 +16,7 @@
 
 struct broker;
 struct proxy;
+struct rulebook;
 
 struct proxy_config {
     uint32_t connections_max;
@@ -39,6 +40,7 @@ struct proxy_deps {
     struct loop *loop;
     struct broker *broker;
     struct auth *auth;
+    struct rulebook *rulebook; /* NULL: everybody may do everything */
     struct log *log;
     struct metrics *metrics;
     /* true when the store has more to write than it should: then the proxy pauses itself, until

@@ -1,0 +1,13 @@
+/* Policies and block rules as texts to be stored: the JSON of their items in the API. Pure; any
+ * thread. */
+#pragma once
+
+#include "auth/rulebook.h"
+#include "base/strbuf.h"
+
+/* Returns 0, ERR_NOMEM or ERR_FULL. */
+MUST_CHECK int rule_text_write(const struct rule *rule, struct strbuf *out);
+MUST_CHECK int block_text_write(const struct block *block, struct strbuf *out);
+/* Reads what was written. Returns 0; ERR_INVALID with a sentence in reterr; ERR_NOMEM. */
+MUST_CHECK int rule_text_read(struct slice text, struct rule **ret_rule, struct errmsg *reterr);
+MUST_CHECK int block_text_read(struct slice text, struct block **ret_block, struct errmsg *reterr);
