@@ -77,10 +77,15 @@ static void close_if_revoked(struct conn *conn, uint32_t *looks)
     bool looked = false;
     const bool revoked = conn_is_revoked(conn, &looked);
     *looks += looked;
-    if (revoked && conn->state == CONN_NEW)
+    if (!revoked)
+        return;
+    static const char why[] = "its certificate has been revoked";
+    log_write(conn->proxy->deps.log, LOG_INFO, "conn", "closed the connection from %s: %s",
+              conn->link.address, why);
+    if (conn->state == CONN_NEW)
         conn_lost(conn);
-    else if (revoked)
-        conn_fail(conn, REASON_NOT_AUTHORIZED, "its certificate has been revoked");
+    else
+        conn_fail(conn, REASON_NOT_AUTHORIZED, why);
 }
 
 void proxy_on_revoking(struct timer *timer)
