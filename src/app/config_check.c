@@ -167,6 +167,8 @@ void config_auth(const struct config *config, struct auth_config *ret_auth)
         .password_file = config->auth_password_file,
         .chain = (const char *const *)config->auth_chain.items,
         .chain_count = (uint32_t)config->auth_chain.count,
+        .x509 = {.by_name = config->auth_x509_mode == X509_NAME,
+                 .binds_client_id = config->auth_x509_client_id == X509_COMMON_NAME},
         .jwt =
             {
                 .from_username = config->auth_jwt_from == TOKEN_USERNAME,

@@ -11,6 +11,7 @@
 #include "auth/http_auth.h"
 #include "auth/jwt.h"
 #include "auth/password.h"
+#include "auth/x509_auth.h"
 #include "base/mem.h"
 #include "mqtt/props.h"
 #include "net/http_client.h"
@@ -228,6 +229,19 @@ enum auth_result auth_connect(struct auth *auth, const struct auth_credentials *
 /* --- the authenticators there are --------------------------------------------------------------
  */
 
+static bool has_x509(const struct auth_config *config)
+{
+    return config->x509.by_name;
+}
+
+static int make_x509(struct auth *auth, const struct auth_config *config,
+                     struct authenticator **ret_made, struct errmsg *reterr)
+{
+    (void)reterr;
+    *ret_made = x509_auth_new(&config->x509, &auth->deps);
+    return 0;
+}
+
 /* Devices are added while the server runs, so this authenticator is there in any case; named in the
  * chain, it is what clients must come with. */
 static bool has_device(const struct auth_config *config)
@@ -293,6 +307,7 @@ static const struct kind {
                 struct authenticator **ret_made, struct errmsg *reterr);
     const char *needs; /* what configures it */
 } kinds[] = {
+    {"x509", has_x509, make_x509, "auth.x509.mode"},
     {DEVICE_AUTH_NAME, has_device, make_device, "auth.chain"},
     {"jwt", has_jwt, make_jwt, "auth.jwt.secret_file, public_key_file or jwks"},
     {"users", has_users, make_users, "auth.password_file"},
@@ -324,7 +339,7 @@ static int check_chain(const struct auth_config *config, const char **ret_item,
         const struct kind *kind = find_kind(config->chain[i]);
         *ret_item = config->chain[i];
         if (!kind) {
-            errmsg_wrap(reterr, "device, jwt, users and http");
+            errmsg_wrap(reterr, "x509, device, jwt, users and http");
             return ERR_INVALID;
         }
         if (!kind->is_configured(config)) {

@@ -33,12 +33,19 @@ struct http_auth_config {
     const char *ca_file; /* certificates to trust; NULL or "": the system's */
 };
 
+/* The certificate of a client (auth/x509_auth.h). */
+struct x509_config {
+    bool by_name;         /* who shows one is its common name */
+    bool binds_client_id; /* which must be the client ID as well */
+};
+
 struct auth_config {
     bool anonymous;           /* clients without a user name may connect */
     uint32_t waiting_max;     /* questions under way at once; 0 = 1,024 */
     const char *const *chain; /* names of authenticators in order; none: all that are configured */
     uint32_t chain_count;
     const char *password_file; /* NULL or "": none */
+    struct x509_config x509;
     struct jwt_config jwt;
     struct http_auth_config http;
 };

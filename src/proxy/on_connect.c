@@ -151,6 +151,7 @@ static void authenticate(struct conn *conn, const struct packet_connect *packet,
         .has_username = packet->has_username,
         .has_password = packet->has_password,
         .address = conn->link.address,
+        .peer = stream_peer(conn->stream),
         .props = packet->version >= MQTT_V5 ? &packet->props : NULL,
     };
     struct auth_answer answer;

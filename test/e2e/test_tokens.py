@@ -269,7 +269,7 @@ def test_users_and_tokens(make_server, new_client, secret_file, tmp_path):
 @pytest.mark.parametrize("keys, told", [
     ({"auth.chain": "[jwt]"}, "auth.jwt.secret_file"),
     ({"auth.chain": "[users, users]", "auth.password_file": "x"}, "once"),
-    ({"auth.chain": "[ldap]"}, "device, jwt, users and http"),
+    ({"auth.chain": "[ldap]"}, "x509, device, jwt, users and http"),
     ({"auth.jwt.secret_file": "a", "auth.jwt.public_key_file": "b"}, "not two"),
     ({"auth.jwt.secret_file": "a", "auth.jwt.algorithms": "[none]"}, "HS256"),
     ({"auth.jwt.secret_file": "a", "auth.jwt.claims": "['x=${Nobody}']"}, "${Nobody}"),

@@ -1,0 +1,61 @@
+#include "auth/x509_auth.h"
+
+#include "base/mem.h"
+#include "net/peer.h"
+
+struct x509_auth {
+    struct authenticator base;
+    struct auth_deps deps;
+    bool binds_client_id;
+};
+
+static enum auth_result x509_check(struct authenticator *authenticator,
+                                   const struct auth_credentials *credentials, auth_done_fn *done,
+                                   void *data, struct auth_answer *ret_answer,
+                                   struct auth_call **ret_call)
+{
+    const struct x509_auth *auth = CONTAINER_OF(authenticator, struct x509_auth, base);
+    const struct certificate *certificate =
+        credentials->peer ? credentials->peer->certificate : NULL;
+    (void)done;
+    (void)data;
+    (void)ret_call;
+    if (!certificate)
+        return AUTH_IGNORED;
+    const char *name = certificate->subject.common_name;
+    const char *wrong = NULL;
+    if (!name || !*name)
+        wrong = "its subject has no common name";
+    else if (auth->binds_client_id && !slice_equal(slice_str(name), credentials->client_id))
+        wrong = "its common name is not the client ID";
+    if (wrong) {
+        log_write(auth->deps.log, LOG_INFO, "auth",
+                  "refused the certificate of the client at %s: %s",
+                  credentials->address ? credentials->address : "?", wrong);
+        return AUTH_BAD_CREDENTIALS;
+    }
+    ret_answer->username = slice_str(name);
+    ret_answer->expire_at_ms =
+        certificate->not_after_s > 0 ? (uint64_t)certificate->not_after_s * 1000 : 0;
+    return AUTH_ALLOWED;
+}
+
+static void x509_free(struct authenticator *authenticator)
+{
+    mem_free(CONTAINER_OF(authenticator, struct x509_auth, base));
+}
+
+static const struct authenticator_ops x509_auth_ops = {
+    .name = "x509",
+    .check = x509_check,
+    .free = x509_free,
+};
+
+struct authenticator *x509_auth_new(const struct x509_config *config, const struct auth_deps *deps)
+{
+    struct x509_auth *auth = mem_new(sizeof *auth);
+    auth->base = (struct authenticator){.ops = &x509_auth_ops, .refs = 1};
+    auth->deps = *deps;
+    auth->binds_client_id = config->binds_client_id;
+    return &auth->base;
+}
