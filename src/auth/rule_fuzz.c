@@ -1,9 +1,10 @@
 /* Lines that build a rule and ask it: `field=value` sets a field of the rule (in the notation of a
- * policy file), `|text` does so with a list of one item, `@n=text` sets a fact of the client, `^text`
- * its address, `+topic` publishes, `-filter` subscribes; `[…` is an ACL, `{…` a policy or a block
- * rule in JSON. What is decided must hold for the topics that the client could then use:
+ * policy file), `|text` does so with a list of one item, `@n=text` sets a fact of the client,
+ * `^text` its address, `+topic` publishes, `-filter` subscribes; `[…` is an ACL, `{…` a policy or a
+ * block rule in JSON. What is decided must hold for the topics that the client could then use:
  *
- *  - a rule that allows a filter also allows publishing to every topic of the input that it matches;
+ *  - a rule that allows a filter also allows publishing to every topic of the input that it
+ * matches;
  *  - a rule that denies such a topic also denies the filter.
  */
 #include "auth/acl.h"

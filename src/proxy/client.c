@@ -44,6 +44,27 @@ bool client_is_blocked(const struct conn *conn, const struct packet_connect *pac
     return true;
 }
 
+/* The rules that came with the authentication. */
+static int read_acl(const struct conn *conn, const struct identity *identity, struct acl **ret_acl)
+{
+    const struct proxy_deps *deps = &conn->proxy->deps;
+    struct errmsg why = {0};
+    if (identity->acl.size == 0)
+        return 0;
+    const int err = acl_parse(identity->acl, ret_acl, &why);
+    if (err < 0)
+        log_write(deps->log, LOG_WARN, "access",
+                  "refused the client at %s: the rules that came from authenticator '%s' cannot be "
+                  "used: %s",
+                  conn->link.address, identity->authenticator, why.text);
+    else if (!rulebook_enabled(deps->rulebook))
+        log_write(deps->log, LOG_WARN, "access",
+                  "the rules that came from authenticator '%s' for the client at %s are passed "
+                  "over, because authorization.enabled is false",
+                  identity->authenticator, conn->link.address);
+    return err;
+}
+
 int client_rights(struct conn *conn, const struct packet_connect *packet)
 {
     const struct proxy_deps *deps = &conn->proxy->deps;
@@ -53,17 +74,9 @@ int client_rights(struct conn *conn, const struct packet_connect *packet)
     const struct identity *identity = conn->identity;
     if (identity) {
         facts.is_superuser = identity->is_superuser;
-        if (identity->acl.size > 0) {
-            struct errmsg why = {0};
-            const int err = acl_parse(identity->acl, &facts.acl, &why);
-            if (err < 0) {
-                log_write(deps->log, LOG_WARN, "access",
-                          "refused the client at %s: the rules that came from authenticator '%s' "
-                          "cannot be used: %s",
-                          conn->link.address, identity->authenticator, why.text);
-                return err;
-            }
-        }
+        const int err = read_acl(conn, identity, &facts.acl);
+        if (err < 0)
+            return err;
     }
     conn->link.access = access_new(deps->rulebook, &facts);
     (void)acl_unref(facts.acl);
