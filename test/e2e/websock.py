@@ -67,14 +67,19 @@ class Frame:
 
 
 class WebSocket:
-    """A connection of its own; a server's frames are checked as strictly as it checks ours."""
+    """A connected socket with WebSocket on it; a server's frames are checked as strictly as it
+    checks ours."""
 
-    def __init__(self, host, port, *, wrap=None):
-        self.sock = socket.create_connection((host, port), timeout=TIMEOUT_S)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if wrap:
-            self.sock = wrap(self.sock)
+    def __init__(self, sock):
+        self.sock = sock
         self.buffer = b""
+
+    @classmethod
+    def connect(cls, host, port):
+        """A connection of its own."""
+        sock = socket.create_connection((host, port), timeout=TIMEOUT_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return cls(sock)
 
     def __enter__(self):
         return self
@@ -157,10 +162,10 @@ class WebSocket:
 
 
 class Channel:
-    """The bytes in a WebSocket's binary frames, as a socket."""
+    """The bytes in the binary frames of a connected socket, as a socket."""
 
-    def __init__(self, host, port, *, path="/mqtt", wrap=None):
-        self.web = WebSocket(host, port, wrap=wrap)
+    def __init__(self, sock, path="/mqtt"):
+        self.web = WebSocket(sock)
         self.web.open(path=path)
         self._bytes = b""
         self._ended = False
@@ -196,10 +201,6 @@ class Channel:
                 self.web.send(frame(PONG, found.payload))
         taken, self._bytes = self._bytes[:size], self._bytes[size:]
         return taken
-
-    def shutdown(self, _how):
-        """The close frame says that nothing more follows."""
-        self.web.send(frame(CLOSE, struct.pack(">H", 1000)))
 
     def close(self):
         """Drops the connection."""

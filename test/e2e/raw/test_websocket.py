@@ -9,7 +9,8 @@ import urllib.request
 import pytest
 import wire
 from tidemq import wait_until
-from websock import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Channel, WebSocket, frame, request
+from websock import (BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Channel, WebSocket, frame,
+                     request)
 from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import connect as independent_connect
 from wire import V5
@@ -34,7 +35,7 @@ def fixture_open_web(web):
     opened = []
 
     def open_web(upgrade=True):
-        opened.append(WebSocket(web.host, web.port))
+        opened.append(WebSocket.connect(web.host, web.port))
         if upgrade:
             opened[-1].open()
         return opened[-1]
@@ -80,7 +81,8 @@ REFUSALS = {
     "connection": (400, request(Connection="keep-alive")),
     "version": (426, request(Sec_WebSocket_Version="8")),
     "key": (400, request(Sec_WebSocket_Key="c2hvcnQ=")),
-    "no subprotocol": (400, request(Sec_WebSocket_Protocol=None)),  # [MQTT3-6.0.0-3] [MQTT5-6.0.0-3]
+    # [MQTT3-6.0.0-3] [MQTT5-6.0.0-3]
+    "no subprotocol": (400, request(Sec_WebSocket_Protocol=None)),
     "other subprotocol": (400, request(Sec_WebSocket_Protocol="chat")),
     "body": (400, request(Content_Length="3") + b"abc"),
     "not HTTP": (400, CONNECT),
@@ -123,10 +125,10 @@ def test_curious_browser(web):
 def test_path(web):
     """Each listener serves the path of its URL, whatever the query."""
     port = int(web.config["listeners"][1].split(":")[2].split("/")[0])
-    with WebSocket("127.0.0.1", port) as other:
+    with WebSocket.connect("127.0.0.1", port) as other:
         other.open(path="/elsewhere?token=1")
         mqtt_open(other)
-    with WebSocket("127.0.0.1", port) as other:
+    with WebSocket.connect("127.0.0.1", port) as other:
         other.send(request("/mqtt"))
         status, headers = other.answer()
         assert (status, "/elsewhere" in headers[""]) == (404, True)
@@ -137,7 +139,7 @@ def test_origins(make_server):
     server = make_server(**{"listeners": ["ws://127.0.0.1:0"], "websocket.origins": PAGES})
     for origin, status in [(None, 101), (PAGES[0], 101), (PAGES[1], 101), ("null", 403),
                            ("https://b.example", 403), ("https://a.example.evil", 403)]:
-        with WebSocket(server.host, server.port) as web:
+        with WebSocket.connect(server.host, server.port) as web:
             web.send(request(Origin=origin))
             assert web.answer()[0] == status, origin
 
@@ -158,7 +160,7 @@ def test_request_in_pieces(open_web):
 def test_no_request_in_time(make_server):
     """The time for CONNECT counts from the connection on."""
     server = make_server(**{"listeners": ["ws://127.0.0.1:0"], "limits.connect_timeout": "1s"})
-    with WebSocket(server.host, server.port) as web:
+    with WebSocket.connect(server.host, server.port) as web:
         web.send(b"GET /mqtt HTTP/1.1\r\n")
         assert not web.more()
 
@@ -253,7 +255,7 @@ def test_ping_before_connect(open_web):
 def test_ping_flood(web):
     """Who pings without reading gets at least the last pong, in order, and costs no memory: the
     server keeps few of those that do not go out."""
-    with WebSocket(web.host, web.port) as flood:
+    with WebSocket.connect(web.host, web.port) as flood:
         flood.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         flood.open()
         total, pad = 100000, bytes(100)
@@ -362,7 +364,7 @@ def test_mqtt_error_closes_in_order(open_web):
 def test_server_stop_closes_in_order(make_server):
     """Clients of a server that stops are told in MQTT, then in WebSocket."""
     server = make_server(listeners=["ws://127.0.0.1:0"])
-    with WebSocket(server.host, server.port) as web:
+    with WebSocket.connect(server.host, server.port) as web:
         web.open()
         mqtt_open(web)
         server.signal(15)
@@ -374,7 +376,7 @@ def test_server_stop_closes_in_order(make_server):
 def test_slow_reader_gets_whole_frames(open_web, web):
     """Backpressure cuts writes anywhere, with pongs between; frames and packets stay whole."""
     topic = f"slow{os.getpid()}-{web.port}"
-    with WebSocket(web.host, web.port) as reader:
+    with WebSocket.connect(web.host, web.port) as reader:
         reader.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         reader.open()
         mqtt_open(reader)
@@ -410,7 +412,7 @@ def test_slow_reader_gets_whole_frames(open_web, web):
 
 def test_peer_over_websocket(web):
     """The ordinary raw client, on a channel: QoS 2 from end to end, and an orderly end."""
-    channel = Channel(web.host, web.port)
+    channel = Channel(WebSocket.connect(web.host, web.port).sock)
     channel.sendall(CONNECT)
     connack(web, channel.recv(1000))
     channel.sendall(wire.disconnect(V5))
