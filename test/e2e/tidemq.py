@@ -182,6 +182,10 @@ class Server:
                 self.scheme, self.host, self.port = found[1], found[2].strip("[]"), int(found[3])
                 break
 
+    def url_of(self, scheme):
+        """What the first listener with that scheme is bound to."""
+        return next(url for url in self.config["listeners"] if url.startswith(f"{scheme}://"))
+
     @property
     def running(self):
         """Whether the process lives."""
