@@ -174,7 +174,8 @@ class Running(unittest.TestCase):
     def run_row(self, key, count):
         row = next(row for row in rows.ROWS if row.key == key)
         with tempfile.TemporaryDirectory() as folder:
-            server = HastyTideMQ(TIDEMQ, folder, True, ["store.segment_size=4MiB"])
+            server = HastyTideMQ(TIDEMQ, folder, True,
+                                 ["store.segment_size=4MiB", *row.settings])
             self.addCleanup(server.stop)
             server.start()
             found, figures, notes = scenarios.run_row(LOADGEN, row, server, count)
@@ -187,6 +188,8 @@ class Running(unittest.TestCase):
         found, figures, _ = self.run_row("payload_16", 3000)
         self.assertEqual((found["delivered"], found["duplicates"]), (3000, 0))
         self.assertGreater(figures["cpu"], 0)
+        found, _, _ = self.run_row("fan_in_ws_qos1", 2000)
+        self.assertEqual((found["delivered"], found["duplicates"]), (2000, 0))
         _, figures, _ = self.run_row("fan_in_qos1_persistent", 2000)
         self.assertGreater(figures["log"], 256)
 
@@ -203,6 +206,7 @@ class Running(unittest.TestCase):
 
     def test_connections(self):
         self.run_row("connections", 200)
+        self.run_row("connections_ws", 200)
         self.run_row("connect", 200)
 
     def test_retained(self):

@@ -113,6 +113,7 @@ PUBACK = [Figure("p50", "PUBACK p50", "us"),
 # 20 of them; the row beside is the same work without: 10 % more CPU is the most.
 POLICIES = ("authorization.enabled=true",
             f"authorization.policy_file={pathlib.Path(__file__).resolve().parent}/policies.yaml")
+WEBSOCKET = ("websocket.origins=[]",)  # any key of it adds the listener
 FREQUENT = ("store.checkpoint_interval=1s", "store.seal_entries=50000")
 
 
@@ -140,6 +141,12 @@ MAIN = [
         settings=POLICIES, servers=(SUBJECT,)),
     Row("fan_in_qos2", "fan-in QoS 2, 100 to 1, clean session", FAN_IN + ["--qos", 2],
         200000, 30000, cpu()),
+    Row("fan_in_ws_qos0", "fan-in QoS 0, 100 to 1, all by WebSocket",
+        FAN_IN + ["--qos", 0, "--websocket"], 1000000, 100000, cpu(), servers=(SUBJECT,),
+        settings=WEBSOCKET),
+    Row("fan_in_ws_qos1", "fan-in QoS 1, 100 to 1, clean session, all by WebSocket",
+        FAN_IN + ["--qos", 1, "--websocket"], 500000, 50000, cpu(), servers=(SUBJECT,),
+        settings=WEBSOCKET),
     Row("fan_out_qos0", "fan-out QoS 0, 1 to 500", FAN_OUT + ["--qos", 0], 4000, 300,
         cpu(0.5, "<= 0.5"), has_floor=True, least=100),
     Row("fan_out_qos1", "fan-out QoS 1, 1 to 500", FAN_OUT + ["--qos", 1], 2000, 200,
@@ -158,6 +165,11 @@ MAIN = [
         ["idle", "--connections", "{count}", "--source-addresses", 4], 10000, 10000,
         [Figure("bytes", "user-space memory", "bytes each", 4096, "<= 4,096"),
          Figure("rate", "connected", "per s", None, "", True)], "connections", fixed=True, turns=2),
+    Row("connections_ws", "10,000 idle connections by WebSocket",
+        ["idle", "--connections", "{count}", "--source-addresses", 4, "--websocket"], 10000, 10000,
+        [Figure("bytes", "user-space memory", "bytes each"),
+         Figure("rate", "connected", "per s", None, "", True)], "connections", fixed=True, turns=2,
+        servers=(SUBJECT,), settings=WEBSOCKET),
     Row("retained", "1,000,000 retained messages, then a # subscriber",
         ["retained", "--publishers", 100, "--count", "{count}", "--timeout", 20], 1000000, 50000,
         [Figure("cpu", "server CPU to stream", "CPU s per million delivered"),

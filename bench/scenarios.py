@@ -31,7 +31,8 @@ class Run:
 
     def command(self, words):
         payload = [] if "--payload" in words else ["--payload", str(rows.PAYLOAD)]
-        return [self.loadgen, *words, *payload, "--port", str(self.server.port), "--server-pid",
+        port = self.server.websocket_port if "--websocket" in words else self.server.port
+        return [self.loadgen, *words, *payload, "--port", str(port), "--server-pid",
                 str(self.server.process.pid), "--json"]
 
     def generate(self, *more, args=None):

@@ -207,7 +207,7 @@ class TideMQ(Server):
 
     def __init__(self, program, folder, durable, extra=()):
         super().__init__(program, folder, durable, extra)
-        self.admin_port = free_port()
+        self.admin_port, self.websocket_port = free_port(), free_port()
 
     @classmethod
     def find(cls):
@@ -232,8 +232,15 @@ class TideMQ(Server):
         commit = done.stdout.strip()
         return f"tidemq, tree at {commit}" if commit else "tidemq"
 
+    def listeners(self):
+        """One for TCP; one more for rows that set a key of WebSocket."""
+        urls = [f"mqtt://127.0.0.1:{self.port}"]
+        if any(setting.startswith("websocket.") for setting in self.extra):
+            urls.append(f"ws://127.0.0.1:{self.websocket_port}")
+        return f"listeners=[{', '.join(urls)}]"
+
     def command(self):
-        settings = [f"data_dir={self.folder}/data", f"listeners=[mqtt://127.0.0.1:{self.port}]",
+        settings = [f"data_dir={self.folder}/data", self.listeners(),
                     f"admin.listen=127.0.0.1:{self.admin_port}", "topics.auto_create=true",
                     "auth.anonymous=true"]
         extra = os.environ.get("BENCH_TIDEMQ_SET", "").split()

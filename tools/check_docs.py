@@ -31,8 +31,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BINARY = Path(os.environ.get("TIDEMQ_BIN", ROOT / "build" / "release" / "tidemq"))
 PAGE_TIMEOUT_S = 120
+USUAL_PORTS = [1883, 18080, 8888, 8883]  # MQTT, administration, WebSocket, TLS
 REASON = re.compile(r"^\*\(not run by the tests: \S.*\)\*$")
-INERT = {"text", "json", "ini"}  # shown, not typed
+INERT = {"text", "json", "ini", "js"}  # shown, not typed
 MARK = "@@ block at line "
 
 
@@ -75,11 +76,14 @@ def blocks_read(path, faults):
 
 
 def free_ports():
-    """Two ports that nobody uses now."""
-    with socket.socket() as first, socket.socket() as second:
-        for sock in (first, second):
-            sock.bind(("127.0.0.1", 0))
-        return first.getsockname()[1], second.getsockname()[1]
+    """For each usual port one that nobody uses now."""
+    socks = [socket.socket() for _ in USUAL_PORTS]
+    for sock in socks:
+        sock.bind(("127.0.0.1", 0))
+    ports = [sock.getsockname()[1] for sock in socks]
+    for sock in socks:
+        sock.close()
+    return ports
 
 
 def environment(folder, ports):
@@ -105,7 +109,8 @@ def run_commands(blocks, folder, env, ports):
     for block in blocks:
         script += [f"echo '{MARK}{block.line}'", block.text]
     text = "\n".join(script) + "\n"
-    text = re.sub(r"\b1883\b", str(ports[0]), re.sub(r"\b18080\b", str(ports[1]), text))
+    for usual, free in zip(USUAL_PORTS, ports):
+        text = re.sub(rf"\b{usual}\b", str(free), text)
     with tempfile.TemporaryFile() as output:
         with subprocess.Popen(["bash", "-c", text], cwd=folder, env=env, stdin=subprocess.DEVNULL,
                               stdout=output, stderr=subprocess.STDOUT,

@@ -51,7 +51,7 @@ OWNERS = {
     r'rhonabwy\.h': r'auth/',
     r'sodium\.h': r'auth/|admin/',
     r'crypt\.h': r'auth/',
-    r'gnutls/': r'auth/|net/',
+    r'gnutls/': r'auth/|net/|wire/',
     r'curl/': r'cli/|net/',
     r'assert\.h': r'(?!)',  # ours stays on in release builds
 }
@@ -65,7 +65,7 @@ LIBRARY_OWNERS = {
     'PkgConfig::JANSSON': 'admin auth cli',
     'PkgConfig::RHONABWY': 'auth',
     'PkgConfig::SODIUM': 'auth admin',
-    'PkgConfig::GNUTLS': 'net auth',
+    'PkgConfig::GNUTLS': 'wire net auth',
     'crypt': 'auth',
     'm': 'broker',
     'PkgConfig::CURL': 'cli net',

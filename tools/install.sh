@@ -39,6 +39,7 @@ clang-tidy-14 style checks
 codespell spelling checks
 mosquitto peer in benchmarks, store of foreign passwords
 mosquitto-clients command line clients
+chromium a web page as a client
 curl examples of the documentation
 openssl certificates of the tests and of the documentation
 libmosquitto-dev client library under test

@@ -30,7 +30,7 @@ BUILD = ROOT / "build"
 LOGS = BUILD / "test-logs"
 VENV = BUILD / "venv"
 PACKAGES = ["pytest>=8", "pytest-timeout", "pytest-xdist", "paho-mqtt>=2,<3",
-            "pyjwt[crypto]>=2.8,<3", "matplotlib>=3.8,<4"]
+            "pyjwt[crypto]>=2.8,<3", "websockets>=13", "matplotlib>=3.8,<4"]
 TAIL_LINES = 60
 
 PLAIN = re.compile(r"^(\d+) passed, (\d+) failed$", re.M)
@@ -92,6 +92,7 @@ def suites(is_long):
     loops = {"TIDEMQ_TEST_LOOPS": "2"}
     races = pytest("e2e-loops-tsan", e2e, builds=("tsan",), workers=2, timeout_s=3600, each_s=300,
                    env={**ASAN_ENV, **loops, "TIDEMQ_BIN": str(BUILD / "tsan" / "tidemq")})
+    web = pytest("e2e-ws", e2e, workers=2, env={"TIDEMQ_TEST_TRANSPORT": "ws"})
     damage_asan = pytest("damage-asan", ROOT / "test" / "damage", builds=("asan",), workers=2, env=asan,
                          timeout_s=many, each_s=many)
     return [
@@ -101,6 +102,7 @@ def suites(is_long):
         pytest("e2e-asan", e2e, builds=("asan",), workers=2, env=asan, timeout_s=many),
         pytest("e2e-loops", e2e, workers=2, env=loops),
         pytest("e2e-tls", e2e, workers=2, env={"TIDEMQ_TEST_TRANSPORT": "mqtts"}),
+        pytest("e2e-wss", e2e, workers=2, env={"TIDEMQ_TEST_TRANSPORT": "wss"}),
         pytest("clients", ROOT / "test" / "clients", timeout_s=1200, each_s=900),
         pytest("torture", ROOT / "test" / "torture", timeout_s=many, each_s=many),
         pytest("scale", ROOT / "test" / "scale", timeout_s=many, each_s=many),
@@ -115,7 +117,7 @@ def suites(is_long):
         pytest("tools", ROOT / "tools", ROOT / "test" / "spec", workers=2),
         Suite("tree", [python, "tools/check_tree.py"]),
         Suite("spec", [python, "tools/spec_cover.py", "--check"]),
-        *([other_engine, races] if is_long else []),
+        *([other_engine, races, web] if is_long else []),
     ]
 
 

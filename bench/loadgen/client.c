@@ -43,6 +43,7 @@ void client_done(struct client *client)
     client_close(client);
     bytes_done(&client->in);
     bytes_done(&client->out);
+    bytes_done(&client->wire);
     bytes_done(&client->message.bytes);
     free((char *)client->id);
     free((char *)client->filter);
@@ -91,24 +92,37 @@ bool client_open(struct client *client)
     return true;
 }
 
+/* Bytes that have not gone out. */
+static size_t unsent(const struct client *client)
+{
+    return bytes_size(&client->out) + bytes_size(&client->wire);
+}
+
 void client_close(struct client *client)
 {
     if (client->fd < 0)
         return;
     if (client->state == CLIENT_READY) {
-        struct bytes out = {0};
+        struct bytes out = {0}, wire = {0};
         packet_add_disconnect(&out);
-        (void)send(client->fd, out.data, out.end, MSG_NOSIGNAL);
+        if (client->gen->options->websocket)
+            frames_wrap(&wire, &out);
+        else
+            bytes_append(&wire, out.data, out.end);
+        (void)send(client->fd, wire.data, wire.end, MSG_NOSIGNAL);
         bytes_done(&out);
+        bytes_done(&wire);
         client->gen->counters.ready--;
     }
-    if (bytes_size(&client->out) > 0)
+    if (unsent(client) > 0)
         client->gen->unflushed--;
     (void)close(client->fd);
     client->fd = -1;
     client->state = CLIENT_CLOSED;
     client->in.start = client->in.end = 0;
     client->out.start = client->out.end = 0;
+    client->wire.start = client->wire.end = 0;
+    client->frames = (struct frames){0};
 }
 
 static void on_lost(struct client *client, const char *why)
@@ -134,19 +148,21 @@ static void watch_writable(struct client *client, bool wanted)
     client->wants_write = wanted;
 }
 
-/* Writes what `out` holds; `size_before` is how much of it an earlier write left there. */
+/* Writes what there is; `size_before` is how much of it an earlier write left. */
 static void flush(struct client *client, size_t size_before)
 {
     struct gen *gen = client->gen;
-    const size_t size = bytes_size(&client->out);
+    struct bytes *out = gen->options->websocket ? &client->wire : &client->out;
+    if (gen->options->websocket && bytes_size(&client->out) > 0)
+        frames_wrap(&client->wire, &client->out);
+    const size_t size = bytes_size(out);
     if (size == 0)
         return;
-    const ssize_t n =
-        send(client->fd, client->out.data + client->out.start, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t n = send(client->fd, out->data + out->start, size, MSG_NOSIGNAL | MSG_DONTWAIT);
     gen->counters.writes++;
     if (n > 0)
-        bytes_consume(&client->out, (size_t)n);
-    const bool left = bytes_size(&client->out) > 0;
+        bytes_consume(out, (size_t)n);
+    const bool left = bytes_size(out) > 0;
     if (left && size_before == 0)
         gen->unflushed++;
     if (!left && size_before > 0)
@@ -381,11 +397,42 @@ static size_t handle_packets(struct client *client, const uint8_t *data, size_t 
     return at;
 }
 
+static void log_in(struct client *client)
+{
+    const struct options *options = client->gen->options;
+    const struct packet_login login = {.version = options->version,
+                                       .clean = client->clean,
+                                       .keep_alive_s = KEEP_ALIVE_S,
+                                       .session_expiry_s = client->clean ? 0 : 3600,
+                                       .client_id = client->id,
+                                       .username = options->username,
+                                       .password = options->password};
+    packet_add_connect(&client->out, &login);
+    client->state = CLIENT_LOGIN;
+    flush(client, 0);
+}
+
+/* Waits for the answer to the request, behind which the server says nothing of its own accord. */
+static void on_answer(struct client *client, const uint8_t *data, size_t size)
+{
+    bytes_append(&client->in, data, size);
+    const size_t answer =
+        frames_find_answer(client->in.data + client->in.start, bytes_size(&client->in));
+    if (answer == 0)
+        return;
+    if (answer == SIZE_MAX) {
+        on_lost(client, "the server refuses WebSocket");
+        return;
+    }
+    bytes_consume(&client->in, answer);
+    log_in(client);
+}
+
 static void on_readable(struct client *client)
 {
     struct gen *gen = client->gen;
-    const size_t out_before = bytes_size(&client->out);
-    const ssize_t n = recv(client->fd, gen->scratch, GEN_SCRATCH_SIZE, MSG_DONTWAIT);
+    const size_t out_before = unsent(client);
+    ssize_t n = recv(client->fd, gen->scratch, GEN_SCRATCH_SIZE, MSG_DONTWAIT);
     gen->counters.reads++;
     if (n < 0 && errno == EAGAIN)
         return;
@@ -393,6 +440,12 @@ static void on_readable(struct client *client)
         on_lost(client, n == 0 ? "closed by the server" : strerror(errno));
         return;
     }
+    if (client->state == CLIENT_UPGRADING) {
+        on_answer(client, gen->scratch, (size_t)n);
+        return;
+    }
+    if (gen->options->websocket)
+        n = (ssize_t)frames_unwrap(&client->frames, gen->scratch, (size_t)n);
 
     if (bytes_size(&client->in) > 0) {
         bytes_append(&client->in, gen->scratch, (size_t)n);
@@ -410,7 +463,6 @@ static void on_readable(struct client *client)
 
 static void on_connected(struct client *client)
 {
-    const struct options *options = client->gen->options;
     int err = 0;
     socklen_t size = sizeof err;
     (void)getsockopt(client->fd, SOL_SOCKET, SO_ERROR, &err, &size);
@@ -418,15 +470,12 @@ static void on_connected(struct client *client)
         on_lost(client, strerror(err));
         return;
     }
-    const struct packet_login login = {.version = options->version,
-                                       .clean = client->clean,
-                                       .keep_alive_s = KEEP_ALIVE_S,
-                                       .session_expiry_s = client->clean ? 0 : 3600,
-                                       .client_id = client->id,
-                                       .username = options->username,
-                                       .password = options->password};
-    packet_add_connect(&client->out, &login);
-    client->state = CLIENT_LOGIN;
+    if (!client->gen->options->websocket) {
+        log_in(client);
+        return;
+    }
+    frames_add_request(&client->wire);
+    client->state = CLIENT_UPGRADING;
     flush(client, 0);
 }
 
@@ -442,7 +491,7 @@ void client_on_events(struct client *client, uint32_t events)
     if (events & (EPOLLIN | EPOLLERR | EPOLLHUP))
         on_readable(client);
     if (client->fd >= 0 && (events & EPOLLOUT)) {
-        flush(client, bytes_size(&client->out));
+        flush(client, unsent(client));
         if (client->topic != NULL)
             gen_enqueue(client->gen, client);
     }
@@ -450,7 +499,7 @@ void client_on_events(struct client *client, uint32_t events)
 
 uint32_t client_sendable(const struct client *client)
 {
-    if (client->state != CLIENT_READY || bytes_size(&client->out) > 0)
+    if (client->state != CLIENT_READY || unsent(client) > 0)
         return 0;
     const uint64_t left = client->share - client->published;
     uint32_t wanted = client->gen->options->batch;
@@ -468,7 +517,7 @@ void client_publish(struct client *client, uint32_t count)
     struct gen *gen = client->gen;
     const struct packet_template *message = &client->message;
     const size_t size = bytes_size(&message->bytes);
-    const size_t out_before = bytes_size(&client->out);
+    const size_t out_before = unsent(client);
     struct packet_stamp stamp = {.sent_ns = gen_clock_ns(), .publisher_index = client->index};
 
     for (uint32_t i = 0; i < count; i++) {

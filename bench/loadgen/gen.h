@@ -13,6 +13,7 @@
  * Thread: there is only one.
  */
 #pragma once
+#include "frames.h"
 #include "hist.h"
 #include "options.h"
 #include "packet.h"
@@ -20,6 +21,7 @@
 enum client_state {
     CLIENT_CLOSED,
     CLIENT_CONNECTING, /* TCP */
+    CLIENT_UPGRADING,  /* the request for WebSocket sent */
     CLIENT_LOGIN,      /* CONNECT sent */
     CLIENT_SUBSCRIBING,
     CLIENT_READY,
@@ -39,6 +41,8 @@ struct client {
     const char *id;  /* owned */
     struct bytes in; /* the beginning of a packet that has not wholly arrived */
     struct bytes out;
+    struct bytes wire; /* with WebSocket: what is to be sent, while `out` has packets */
+    struct frames frames;
 
     const char *filter;     /* owned; NULL: does not subscribe; '*' stands for filter_next */
     uint32_t filter_next;   /* numbered filters: the next to subscribe to */

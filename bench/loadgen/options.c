@@ -53,6 +53,7 @@ static const char usage[] =
     "  --id TEXT               start of all client identifiers (loadgen)\n"
     "  --topic TEXT            start of all topics (bench)\n"
     "  --username TEXT, --password TEXT\n"
+    "  --websocket             connect by WebSocket, with the path /mqtt\n"
     "  --json                  print one JSON object\n"
     "\n"
     "Exits with 0 when everything was delivered and acknowledged, else with 1.\n";
@@ -100,6 +101,7 @@ static const struct key {
     {"persistent", KIND_FLAG, offsetof(struct options, persistent), 0, 0},
     {"subscribe", KIND_FLAG, offsetof(struct options, subscribe_idle), 0, 0},
     {"resume", KIND_FLAG, offsetof(struct options, resume), 0, 0},
+    {"websocket", KIND_FLAG, offsetof(struct options, websocket), 0, 0},
     {"json", KIND_FLAG, offsetof(struct options, json), 0, 0},
     {"help", KIND_FLAG, offsetof(struct options, help), 0, 0},
 };

@@ -28,6 +28,7 @@ struct options {
     enum phase phase;
     struct sockaddr_in server;
     bool help;
+    bool websocket;
     bool json;
     bool persistent; /* subscribers keep their session */
     bool subscribe_idle;

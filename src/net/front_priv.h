@@ -30,8 +30,9 @@ struct relay_socket {
     struct stack *stack; /* until RELAY_ADOPT */
     struct stream *below;
     const struct peer
-        *told;        /* a reference, set before the first bytes go up, home's from then on */
-    struct list node; /* front->starved, or alone */
+        *told;         /* a reference, set before the first bytes go up, home's from then on */
+    const char *fault; /* set before RELAY_END goes up, home's from then on */
+    struct list node;  /* front->starved, or alone */
     struct list written_node; /* front->written, or alone */
     uint8_t *pending;         /* taken from the lane, and not written yet; NULL when none */
     uint32_t pending_begin, pending_end, pending_room;
@@ -56,7 +57,8 @@ struct relay {
     uint64_t unwritten; /* bytes with the front */
     int end;            /* 1 = not yet; 0 or the error: what reading says when nothing is kept */
     unsigned wanted;
-    bool held;   /* the front has been told */
+    bool held; /* the front has been told */
+    bool lingers;
     bool closed; /* by the user; waits for RELAY_CLOSED */
     struct deferred report;
 

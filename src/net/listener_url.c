@@ -1,6 +1,7 @@
 #include "net/listener_url.h"
 
 #include "base/buf.h"
+#include "wire/http_upgrade.h"
 
 #include <arpa/inet.h>
 #include <netdb.h>
@@ -18,8 +19,8 @@ struct scheme {
 static const struct scheme schemes[] = {
     {"mqtt", LISTENER_TCP, false, false, 1883, NULL},
     {"mqtts", LISTENER_TCP, true, false, 8883, NULL},
-    {"ws", LISTENER_TCP, false, true, 8888, "WebSocket is not part of this version"},
-    {"wss", LISTENER_TCP, true, true, 8889, "WebSocket is not part of this version"},
+    {"ws", LISTENER_TCP, false, true, 8888, NULL},
+    {"wss", LISTENER_TCP, true, true, 8889, NULL},
     {"quic", LISTENER_UDP, true, false, 14567, "QUIC is not part of this version"},
 };
 
@@ -160,6 +161,10 @@ static int parse_network(const char *text, const char *url, struct listener_url 
     if (ret_url->websocket)
         err = copy_part("path", *path ? slice_str(path) : slice_str("/mqtt"), LISTENER_PATH_MAX,
                         url, ret_url->path, reterr);
+    if (err == 0 && ret_url->websocket && !http_upgrade_path_check(ret_url->path)) {
+        errmsg_wrap(reterr, "'%s': the path has a character that a URL's path may not have", url);
+        err = ERR_INVALID;
+    }
     return err;
 }
 

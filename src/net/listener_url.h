@@ -48,7 +48,8 @@ struct listener_option {
 
 /* The forms above in one sentence, for error messages. */
 #define LISTENER_URL_FORMS                                                                         \
-    "mqtt://HOST:PORT, mqtts://HOST:PORT, PORT up to 65535, or mqtt+unix:PATH"
+    "mqtt://HOST:PORT, mqtts://HOST:PORT, ws://HOST:PORT/PATH, wss://HOST:PORT/PATH, "             \
+    "PORT up to 65535, or mqtt+unix:PATH"
 
 /* Parses one URL. Returns 0, or ERR_INVALID and in reterr what is wrong with it; so also for a
  * scheme that this version does not serve. */

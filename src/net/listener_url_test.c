@@ -22,6 +22,9 @@ static void urls_are_parsed(void **state)
         {"mqtt+unix:/run/x.sock", "mqtt+unix", "", "/run/x.sock", 0},
         {"mqtt+unix:///run/x.sock", "mqtt+unix", "", "/run/x.sock", 0},
         {"mqtt+unix:x.sock", "mqtt+unix", "", "x.sock", 0},
+        {"ws://x", "ws", "x", "/mqtt", 8888},
+        {"ws://[::1]:1/", "ws", "::1", "/", 1},
+        {"ws://*:80/a/b", "ws", "*", "/a/b", 80},
     };
     for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
         struct listener_url url;
@@ -29,7 +32,8 @@ static void urls_are_parsed(void **state)
         if (listener_url_parse(rows[i].url, &url, &why) < 0)
             fail_msg("%s", why.text);
         assert_string_equal(url.scheme, rows[i].scheme);
-        assert_int_equal(url.kind, *rows[i].path ? LISTENER_UNIX : LISTENER_TCP);
+        assert_int_equal(url.kind, *rows[i].host ? LISTENER_TCP : LISTENER_UNIX);
+        assert_int_equal(url.websocket, strcmp(url.scheme, "ws") == 0);
         assert_string_equal(url.host, rows[i].host);
         assert_string_equal(url.path, rows[i].path);
         assert_int_equal(url.port, rows[i].port);
@@ -47,9 +51,8 @@ static void bad_urls_are_explained(void **state)
         {"http://x:1", "it begins with none"},
         {"mqtt:x:1", "it begins with none"},
         {"mqtts://x:1/y", "only HOST:PORT may follow 'mqtts://'"},
-        {"ws://x:1/mqtt", "WebSocket is not part of this version"},
-        {"wss://x", "WebSocket is not part of this version"},
-        {"ws://x:1/mqtt?a=b", "WebSocket is not part of this version"},
+        {"ws://x:1/a b", "the path has a character"},
+        {"wss://x/a\"b", "the path has a character"},
         {"quic://x:1", "QUIC is not part of this version"},
         {"quic://x:1/mqtt", "only HOST:PORT may follow 'quic://'"},
         {"mqtt://", "the host is missing"},

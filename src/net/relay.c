@@ -187,6 +187,17 @@ static const struct peer *relay_peer(const struct stream *stream)
     return relay->heard ? relay->socket.told : relay->accepted;
 }
 
+static const char *relay_fault(const struct stream *stream)
+{
+    const struct relay *relay = CONTAINER_OF(stream, struct relay, stream);
+    return relay->end < 0 ? relay->socket.fault : NULL;
+}
+
+static bool relay_lingers(const struct stream *stream)
+{
+    return CONTAINER_OF(stream, struct relay, stream)->lingers;
+}
+
 static const struct stream_ops relay_ops = {
     .name = "relay",
     .read = relay_read,
@@ -196,6 +207,8 @@ static const struct stream_ops relay_ops = {
     .close = relay_close,
     .unsent = relay_unsent,
     .peer = relay_peer,
+    .fault = relay_fault,
+    .lingers = relay_lingers,
 };
 
 struct stream *relay_new(struct front *front, struct stack *stack, int fd, const struct peer *peer)
@@ -205,6 +218,7 @@ struct stream *relay_new(struct front *front, struct stack *stack, int fd, const
     relay->stream.ops = &relay_ops;
     relay->front = front;
     relay->accepted = peer;
+    relay->lingers = stack_lingers(stack);
     relay->socket.stack = stack_ref(stack);
     relay->end = 1;
     relay->report.run = on_report;

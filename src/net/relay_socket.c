@@ -23,6 +23,7 @@ static void fail(struct relay_socket *socket, int err)
 {
     clear_pending(socket);
     socket->ended = true;
+    socket->fault = stream_fault(socket->below);
     if (!socket->broken)
         lane_put(&socket->front->in, relay_of(socket), RELAY_END, err);
     socket->broken = true;

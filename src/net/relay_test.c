@@ -44,7 +44,7 @@ static void on_ready(struct stream *stream, unsigned events)
     assert_int_equal(stream_want(stream, user->end == 1 ? IO_READ : 0), 0);
 }
 
-static int set_up(void **state)
+static int set_up_with(void **state, const char *url_text)
 {
     struct user *user = mem_new(sizeof *user);
     struct errmsg err;
@@ -60,9 +60,11 @@ static int set_up(void **state)
     assert_int_equal(front_new(user->loop, &user->budget, "front", &user->front, &err), 0);
     struct listener_url url;
     struct stack *stack = NULL;
+    const struct ws_options websocket = {.frame_max = 1000};
+    const struct stack_config config = {.websocket = &websocket};
     const struct sockaddr from = {.sa_family = AF_UNIX};
-    assert_int_equal(listener_url_parse("mqtt+unix:x", &url, &err), 0);
-    assert_int_equal(stack_new(&url, &(struct stack_config){0}, &stack, &err), 0);
+    assert_int_equal(listener_url_parse(url_text, &url, &err), 0);
+    assert_int_equal(stack_new(&url, &config, &stack, &err), 0);
     user->peer = peer_new(&from);
     user->stream = relay_new(user->front, stack, pair[0], peer_ref(user->peer));
     assert_null(stack_unref(stack));
@@ -71,6 +73,16 @@ static int set_up(void **state)
     assert_int_equal(front_relays(user->front), 1);
     *state = user;
     return 0;
+}
+
+static int set_up(void **state)
+{
+    return set_up_with(state, "mqtt+unix:x");
+}
+
+static int set_up_websocket(void **state)
+{
+    return set_up_with(state, "ws://x");
 }
 
 static int tear_down(void **state)
@@ -284,6 +296,21 @@ static void without_memory_one_stream_fails(void **state)
     assert_int_equal(stream_read(user->stream, &byte, 1), ERR_NOMEM);
 }
 
+/* What broke the rules of a stage on the front is known at home. */
+static void a_fault_of_the_peer_is_told(void **state)
+{
+    struct user *user = *state;
+    assert_true(stream_lingers(user->stream));
+    assert_null(stream_fault(user->stream));
+    assert_int_equal(stream_want(user->stream, IO_READ), 0);
+    send_all(user->fd, "\x10", 1);
+    assert_int_equal(shutdown(user->fd, SHUT_WR), 0);
+    TURN_UNTIL(user, user->end != 1);
+    assert_int_equal(user->end, ERR_PROTOCOL);
+    assert_string_equal(stream_fault(user->stream),
+                        "this is not HTTP; MQTT over WebSocket is served here");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -294,6 +321,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_short_budget_makes_the_window_small, set_up, tear_down),
         cmocka_unit_test_setup_teardown(shutdown_comes_behind_the_bytes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_lost_peer_is_told, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_fault_of_the_peer_is_told, set_up_websocket, tear_down),
         cmocka_unit_test_setup_teardown(closing_needs_no_order, set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_memory_one_stream_fails, set_up, tear_down),
     };

@@ -4,6 +4,7 @@
 #include "net/proxy_header.h"
 #include "net/tcp.h"
 #include "net/tls.h"
+#include "net/ws.h"
 
 #include <stdatomic.h>
 #include <string.h>
@@ -13,6 +14,7 @@ struct stack {
     struct tls_source *tls; /* NULL: without TLS */
     enum proxy_header proxy_header;
     struct tls_reports reports;
+    struct ws_service *websocket; /* NULL: without */
 };
 
 static enum proxy_header proxy_header_of(const struct listener_url *url)
@@ -37,6 +39,8 @@ int stack_new(const struct listener_url *url, const struct stack_config *config,
             return err;
         }
     }
+    if (url->websocket)
+        stack->websocket = ws_service_new(url->path, config->websocket);
     *ret_stack = stack;
     return 0;
 }
@@ -52,6 +56,7 @@ struct stack *stack_unref(struct stack *stack)
     if (!stack || atomic_fetch_sub_explicit(&stack->count, 1, memory_order_acq_rel) > 1)
         return NULL;
     (void)tls_source_unref(stack->tls);
+    (void)ws_service_unref(stack->websocket);
     mem_free(stack);
     return NULL;
 }
@@ -59,6 +64,11 @@ struct stack *stack_unref(struct stack *stack)
 struct tls_source *stack_tls(const struct stack *stack)
 {
     return stack->tls;
+}
+
+bool stack_lingers(const struct stack *stack)
+{
+    return stack->websocket != NULL;
 }
 
 struct stream *stack_open(const struct stack *stack, struct loop *loop, int fd,
@@ -69,6 +79,9 @@ struct stream *stack_open(const struct stack *stack, struct loop *loop, int fd,
         stream = proxy_header_new(loop, stream, stack->proxy_header, stack->reports.log,
                                   stack->reports.metrics);
     if (stack->tls)
-        stream = tls_new(loop, stream, stack->tls, "mqtt", &stack->reports);
+        stream = tls_new(loop, stream, stack->tls, stack->websocket ? "http/1.1" : "mqtt",
+                         &stack->reports);
+    if (stack->websocket)
+        stream = ws_new(loop, stream, stack->websocket);
     return stream;
 }

@@ -1,6 +1,6 @@
 /* Stack: how the connections of one listener are carried, stage upon stage.
  *
- *     socket ▶ [PROXY protocol] ▶ [TLS] ▶ MQTT
+ *     socket ▶ [PROXY protocol] ▶ [TLS] ▶ [WebSocket] ▶ MQTT
  *
  * Made once for a listener from its URL, unchanged from then on, and counted: the front that opens
  * a connection may do so after the listener is gone.
@@ -13,6 +13,7 @@
 #include "net/peer.h"
 #include "net/stream.h"
 #include "net/tls_options.h"
+#include "net/ws.h"
 
 struct log;
 struct metrics;
@@ -21,7 +22,8 @@ struct tls_source;
 
 struct stack_config {
     const struct tls_options
-        *tls;        /* what holds where the URL says nothing; borrowed for the call */
+        *tls; /* what holds where the URL says nothing; borrowed for the call */
+    const struct ws_options *websocket; /* borrowed for the call */
     struct log *log; /* may be NULL, as may metrics; borrowed as long as the stack */
     struct metrics *metrics;
 };
@@ -34,6 +36,8 @@ struct stack *stack_unref(struct stack *stack); /* NULL is fine; returns NULL */
 
 /* The credentials of its TLS; NULL without TLS. Borrowed. */
 struct tls_source *stack_tls(const struct stack *stack);
+/* Whether its streams linger, see stream.h. */
+bool stack_lingers(const struct stack *stack);
 
 /* The topmost stage for the accepted, non-blocking socket `fd`, which it takes over, as it does the
  * reference to `peer`. Handshakes happen inside: reading gives ERR_AGAIN until they are done.

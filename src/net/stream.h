@@ -24,7 +24,8 @@ typedef void stream_ready_fn(struct stream *stream, unsigned events);
 
 struct stream_ops {
     const char *name;
-    /* Reads at most `size` bytes. Returns how many; 0 at the end; ERR_AGAIN; or -errno. */
+    /* Reads at most `size` bytes. Returns how many; 0 at the end; ERR_AGAIN; ERR_PROTOCOL: the
+     * other end broke the rules of the stage; or -errno. */
     ssize_t (*read)(struct stream *stream, void *bytes, size_t size);
     /* Writes from `iov`, which stays as it is. Returns how many bytes were taken, ERR_AGAIN,
      * -errno. What was not taken must be offered again before anything else. */
@@ -39,6 +40,12 @@ struct stream_ops {
     uint64_t (*unsent)(const struct stream *stream);
     /* What is known of the other end; borrowed as long as the stage is open. NULL: nothing is. */
     const struct peer *(*peer)(const struct stream *stream);
+    /* What the other end did wrong, when reading gave ERR_PROTOCOL: constant text. NULL: nothing is
+     * known. */
+    const char *(*fault)(const struct stream *stream);
+    /* true: the other end answers a shutdown, so that should come before close, and what follows be
+     * read to its end. NULL: false. */
+    bool (*lingers)(const struct stream *stream);
 };
 
 struct stream {
@@ -79,6 +86,16 @@ static inline uint64_t stream_unsent(const struct stream *stream)
 static inline const struct peer *stream_peer(const struct stream *stream)
 {
     return stream->ops->peer ? stream->ops->peer(stream) : NULL;
+}
+
+static inline const char *stream_fault(const struct stream *stream)
+{
+    return stream->ops->fault ? stream->ops->fault(stream) : NULL;
+}
+
+static inline bool stream_lingers(const struct stream *stream)
+{
+    return stream->ops->lingers && stream->ops->lingers(stream);
 }
 
 /* NULL is fine; returns NULL. No on_ready follows, not even for events already fetched. */

@@ -62,10 +62,23 @@ void conn_release(struct conn *conn, enum conn_hold hold)
 
 /* --- closing ---------------------------------------------------------------------------------- */
 
+/* Tells what a stage of the stream found wrong, where it has not done so itself. */
+static void log_fault(struct conn *conn)
+{
+    const char *fault = stream_fault(conn->stream);
+    if (!fault)
+        return;
+    conn_take_address(conn);
+    metric_add(&conn->proxy->deps.metrics->protocol_errors, 1);
+    log_write(conn->proxy->deps.log, LOG_INFO, "conn", "closed the connection from %s: %s",
+              conn->link.address, fault);
+}
+
 void conn_lost(struct conn *conn)
 {
     if (conn->state == CONN_DEAD)
         return;
+    log_fault(conn);
     detach(conn, REASON_UNSPECIFIED);
     die(conn);
 }

@@ -19,6 +19,6 @@ void on_disconnect(struct conn *conn, struct slice body)
         conn_fail(conn, reason, NULL);
         return;
     }
-    conn->close_at_once = true;
+    conn->close_at_once = !stream_lingers(conn->stream);
     conn_close(conn);
 }

@@ -23,6 +23,7 @@ void proxy_config_default(struct proxy_config *config)
         .topic_alias_max = 16,
         .topic_alias_out_max = 16,
         .loop_count = 1,
+        .websocket = {.frame_max = 16u * 1024 * 1024},
     };
 }
 
@@ -255,7 +256,11 @@ int proxy_listen(struct proxy *proxy, const char *url, struct errmsg *reterr)
     added->proxy = proxy;
     added->url = mem_strdup(url);
     const struct stack_config stack = {
-        .tls = &proxy->config.tls, .log = proxy->deps.log, .metrics = proxy->deps.metrics};
+        .tls = &proxy->config.tls,
+        .websocket = &proxy->config.websocket,
+        .log = proxy->deps.log,
+        .metrics = proxy->deps.metrics,
+    };
     err = stack_new(&parsed, &stack, &added->stack, reterr);
     if (err < 0)
         errmsg_wrap(reterr, "could not listen on %s", url);

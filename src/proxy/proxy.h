@@ -13,6 +13,7 @@
 #include "base/metrics.h"
 #include "io/loop.h"
 #include "net/tls_options.h"
+#include "net/ws.h"
 
 struct broker;
 struct proxy;
@@ -30,6 +31,7 @@ struct proxy_config {
     uint16_t topic_alias_out_max; /* that the server sets, where clients allow it */
     int backlog;                  /* of listeners; 0 = the system's maximum */
     struct tls_options tls;       /* of listeners whose URL says nothing else; borrowed */
+    struct ws_options websocket;  /* of listeners for WebSocket; borrowed */
     uint32_t loop_count;          /* 1: this loop serves the sockets too; n: n - 1 others do */
 };
 

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import pathlib
 
+import pki
 import pytest
 from tidemq import ROOT, Server
 
@@ -92,8 +93,10 @@ CLIENTS = {
     "paho-java-5.0": lambda: [*build_java(), "paho5"],
     "hivemq-java-5.0": lambda: [*build_java(), "hivemq"],
     "paho-go-5.0": build_go,
-    "mqtt.js-3.1.1": lambda: [*build_js(), "4"],
-    "mqtt.js-5.0": lambda: [*build_js(), "5"],
+    "mqtt.js-3.1.1": lambda: [*build_js(), "4", "mqtt"],
+    "mqtt.js-5.0": lambda: [*build_js(), "5", "mqtt"],
+    "mqtt.js-3.1.1-ws": lambda: [*build_js(), "4", "ws"],
+    "mqtt.js-5.0-wss": lambda: [*build_js(), "5", "wss"],
     "libmosquitto-3.1.1": lambda: [*build_c("mosquitto", "mosquitto"), "4"],
     "libmosquitto-5.0": lambda: [*build_c("mosquitto", "mosquitto"), "5"],
     "paho-c-3.1.1": lambda: [*build_c("paho", "paho-mqtt3c"), "4"],
@@ -104,7 +107,12 @@ CLIENTS = {
 @pytest.fixture(name="server", scope="module")
 def fixture_server(tmp_path_factory):
     """One server for all clients."""
-    server = Server(tmp_path_factory.mktemp("clients") / "server").start()
+    shared = pki.shared()
+    server = Server(tmp_path_factory.mktemp("clients") / "server", {
+        "listeners": ["mqtt://127.0.0.1:0", "ws://127.0.0.1:0", "wss://127.0.0.1:0"],
+        "tls.certificate": shared.path("server.pem"),
+        "tls.private_key": shared.path("server.key"),
+    }).start()
     yield server
     server.stop()
     server.check()
@@ -116,10 +124,13 @@ def fixture_outcome(server):
 
     @functools.cache
     def outcome(name):
-        command = [*map(str, CLIENTS[name]()), str(server.port)]
+        command = [*map(str, CLIENTS[name]())]
+        scheme = command[-1] if command[-1] in ("ws", "wss") else "mqtt"
+        command.append(server.url_of(scheme).removesuffix("/mqtt").rpartition(":")[2])
+        trust = {"NODE_EXTRA_CA_CERTS": str(pki.shared().path("ca.pem"))}
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_TIMEOUT_S,
-                                  check=False)
+                                  check=False, env={**os.environ, **trust})
         except subprocess.TimeoutExpired as err:
             return {}, f"stopped after {RUN_TIMEOUT_S} s: {err.stdout!r}"
         said = dict(re.findall(r"^((?:not )?ok \S+)(.*)$", done.stdout, re.M))

@@ -56,7 +56,9 @@ class Client:
         self.connect_properties = dict(connect_properties)
         if expiry_s is not None and version == 5:
             self.connect_properties["SessionExpiryInterval"] = expiry_s
-        options = {} if version == 5 else {"clean_session": clean}
+        options = transport.paho_arguments(server.scheme)
+        if version != 5:
+            options["clean_session"] = clean
         # paho refuses an empty client ID for a 3.1.1 session that is kept, as the server would.
         self.paho = paho.Client(
             paho.CallbackAPIVersion.VERSION2, self.client_id,
@@ -132,7 +134,7 @@ class Client:
             options = {"clean_start": bool(self.clean),
                        "properties": properties(PacketTypes.CONNECT, **self.connect_properties)}
         self.paho.connect(*self.address, self.keep_alive_s, **options)
-        sock = self.paho.socket()
+        sock = transport.socket_below(self.paho.socket())
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.paho.loop_start()
@@ -156,7 +158,7 @@ class Client:
 
     def drop(self):
         """The connection breaks without a word; returns when the server must have seen it."""
-        sock = self.paho.socket()
+        sock = transport.socket_below(self.paho.socket())
         if sock:
             sock.shutdown(socket.SHUT_RDWR)
         self._ended.wait(TIMEOUT_S)
@@ -166,7 +168,7 @@ class Client:
         """The end of a test: whatever the state is."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            sock = self.paho.socket()
+            sock = transport.socket_below(self.paho.socket())
             if sock:
                 try:
                     sock.shutdown(socket.SHUT_RDWR)

@@ -177,10 +177,14 @@ class Server:
             self.admin_url = admin[1]
             self.config["admin.listen"] = admin[1].removeprefix("http://")
         for url in mqtt or self.config["listeners"]:
-            found = re.match(r"(mqtts?)://(\[[^]]*\]|[^:]*):(\d+)", url)
+            found = re.match(r"(mqtts?|wss?)://(\[[^]]*\]|[^:]*):(\d+)", url)
             if found:
                 self.scheme, self.host, self.port = found[1], found[2].strip("[]"), int(found[3])
                 break
+
+    def url_of(self, scheme):
+        """What the first listener with that scheme is bound to."""
+        return next(url for url in self.config["listeners"] if url.startswith(f"{scheme}://"))
 
     @property
     def running(self):

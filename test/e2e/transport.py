@@ -1,7 +1,7 @@
 """How the clients of the tests reach their server.
 
 The servers of the tests that say nothing else listen on the transport that TIDEMQ_TEST_TRANSPORT
-names: mqtt (the usual one) or mqtts. A client takes the transport of its server's first listener.
+names: mqtt (the usual one), mqtts, ws or wss. A client takes the transport of its server's first listener.
 """
 
 import os
@@ -9,8 +9,10 @@ import socket
 import ssl
 
 import pki
+import websock
 
 SCHEME = os.environ.get("TIDEMQ_TEST_TRANSPORT", "mqtt")
+WITH_TLS, WITH_FRAMES = ("mqtts", "wss"), ("ws", "wss")
 # What sending says when the other end is gone.
 GONE = (BrokenPipeError, ConnectionResetError, ssl.SSLError)
 
@@ -18,7 +20,7 @@ GONE = (BrokenPipeError, ConnectionResetError, ssl.SSLError)
 def defaults():
     """The keys of the configuration that make a server listen on the transport."""
     keys = {"listeners": [f"{SCHEME}://127.0.0.1:0"]}
-    if SCHEME == "mqtts":
+    if SCHEME in WITH_TLS:
         keys["tls.certificate"] = pki.shared().path("server.pem")
         keys["tls.private_key"] = pki.shared().path("server.key")
     return keys
@@ -29,9 +31,14 @@ def tls_context():
     return ssl.create_default_context(cafile=pki.shared().path("ca.pem"))
 
 
+def paho_arguments(scheme):
+    """What paho.Client must be told for the transport."""
+    return {"transport": "websockets"} if scheme in WITH_FRAMES else {}
+
+
 def dress(client, scheme, context=None):
     """Has a paho client speak the transport."""
-    if scheme == "mqtts":
+    if scheme in WITH_TLS:
         client.tls_set_context(context or tls_context())
 
 
@@ -44,12 +51,19 @@ def open_socket(scheme, address, timeout_s=20, options=()):
     try:
         sock.connect(address)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if scheme == "mqtts":
+        if scheme in WITH_TLS:
             sock = tls_context().wrap_socket(sock, server_hostname=address[0])
+        if scheme in WITH_FRAMES:
+            sock = websock.Channel(sock)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def socket_below(sock):
+    """The socket inside of what paho has made of it."""
+    return getattr(sock, "_socket", sock)
 
 
 def receive_all(sock, size):

@@ -1,10 +1,11 @@
-// What MQTT.js is asked to do. usage: node features.mjs 4|5 PORT
+// What MQTT.js is asked to do. usage: node features.mjs 4|5 mqtt|ws|wss PORT
 import { createRequire } from 'node:module';
 
 // The library lies in build/, beside the copy of this file that is run.
 const mqtt = createRequire(import.meta.url)('mqtt');
-const [version, port] = process.argv.slice(2).map(Number);
-const prefix = `js-${version}`;
+const [version, scheme, port] = process.argv.slice(2).map((word) => Number(word) || word);
+const url = `${scheme}://127.0.0.1:${port}/mqtt`;
+const prefix = `js-${version}-${scheme}`;
 const TIMEOUT_MS = 20000;
 
 class Connection {
@@ -17,7 +18,7 @@ class Connection {
     if (willTopic) options.will = { topic: willTopic, payload: Buffer.from('gone'), qos: 1, retain: false };
     made.messages = [];
     made.waiting = [];
-    made.client = mqtt.connect(`mqtt://127.0.0.1:${port}`, options);
+    made.client = mqtt.connect(url, options);
     made.client.on('message', (topic, payload, packet) => {
       made.messages.push(`${packet.qos} ${packet.retain} ${payload}`);
       made.waiting.splice(0).forEach((wake) => wake());
