@@ -225,8 +225,8 @@ struct session {
     struct will *will;
     struct lost *lost; /* what was lost with a failed write, or NULL */
     struct timer expiry_timer, will_timer, retry_timer;
-    struct deferred pump;    /* once per turn of the loop */
-    struct timer pump_later; /* goes on in the next turn, so that others get theirs */
+    struct deferred pump;       /* once per turn of the loop */
+    struct timer pump_later;    /* goes on in the next turn, so that others get theirs */
     struct list throttle_node;  /* broker->throttled */
     struct quota_bucket bucket; /* limits.client_tps */
     uint32_t expiry_s;

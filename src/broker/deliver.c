@@ -176,8 +176,7 @@ static enum deliver_result deliver_new(struct inflight *inflight, struct deliver
         return DELIVER_DONE;
     }
     delivery->packet_id = inflight->packet_id;
-    const enum deliver_result result =
-        sent(session, session_send(session, delivery, true));
+    const enum deliver_result result = sent(session, session_send(session, delivery, true));
     if (result == DELIVER_DONE)
         inflight_was_sent(inflight);
     else
@@ -307,8 +306,7 @@ enum deliver_result deliver_again(struct inflight *inflight, const struct store_
         return DELIVER_SKIPPED;
     }
     again_ids(inflight, entry, &delivery);
-    const enum deliver_result result =
-        sent(session, session_send(session, &delivery, true));
+    const enum deliver_result result = sent(session, session_send(session, &delivery, true));
     if (result == DELIVER_DONE) {
         inflight->unsent = false;
         inflight_was_sent(inflight);

@@ -80,8 +80,8 @@ MUST_CHECK int inspect_client(struct broker *broker, struct slice client_id,
 void inspect_client_kick(struct broker *broker, struct slice client_id, bool delete_session,
                          inspect_done_fn *done, void *data);
 
-/* One of the limits.* of clients. limit: 0 = none. used: of it; for a rate, in the last whole second;
- * -1: each client has its own. refused: how often it was in the way since the start. */
+/* One of the limits.* of clients. limit: 0 = none. used: of it; for a rate, in the last whole
+ * second; -1: each client has its own. refused: how often it was in the way since the start. */
 struct limit_info {
     const char *name;
     uint64_t limit;

@@ -23,9 +23,9 @@ static void begins_full_and_fills_evenly(void **state)
         uint64_t after_ms;
         int tokens;
     } rows[] = {
-        {1000, 0, 0},  {1000, 1, 1},    {1000, 10, 10}, {1000, 1000, 1000}, {1000, 5000, 1000},
-        {3, 333, 0},   {3, 334, 1},     {3, 999, 2},    {3, 1000, 3},       {1, 999, 0},
-        {1, 1000, 1},  {1, 100000, 1},  {7, 500, 3},
+        {1000, 0, 0}, {1000, 1, 1},   {1000, 10, 10}, {1000, 1000, 1000}, {1000, 5000, 1000},
+        {3, 333, 0},  {3, 334, 1},    {3, 999, 2},    {3, 1000, 3},       {1, 999, 0},
+        {1, 1000, 1}, {1, 100000, 1}, {7, 500, 3},
     };
     for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
         struct quota_bucket bucket = {0};
@@ -88,15 +88,15 @@ static void affords(void **state)
         uint32_t cost;
         bool answer;
     } rows[] = {
-        {1, 10, 0, 1, true},    {0, 10, 0, 1, false},  {-3, 10, 0, 1, false}, {5, 10, 0, 6, false},
-        {6, 10, 0, 6, true},    {2, 10, 2, 1, false},  {3, 10, 2, 1, true},
-        {4, 4, 0, 6, true}, /* more than is ever saved up: when all is there */
-        {3, 4, 0, 6, false},    {1, 1, 0, 6, true},    {1, 1, 1, 1, true},
+        {1, 10, 0, 1, true},  {0, 10, 0, 1, false}, {-3, 10, 0, 1, false},
+        {5, 10, 0, 6, false}, {6, 10, 0, 6, true},  {2, 10, 2, 1, false},
+        {3, 10, 2, 1, true},  {4, 4, 0, 6, true}, /* more than is ever saved up: when all is there
+                                                   */
+        {3, 4, 0, 6, false},  {1, 1, 0, 6, true},   {1, 1, 1, 1, true},
     };
     for (size_t i = 0; i < ARRAY_COUNT(rows); i++)
-        assert_int_equal(
-            quota_affords(rows[i].tokens, rows[i].depth, rows[i].spare, rows[i].cost),
-            rows[i].answer);
+        assert_int_equal(quota_affords(rows[i].tokens, rows[i].depth, rows[i].spare, rows[i].cost),
+                         rows[i].answer);
 }
 
 int main(void)

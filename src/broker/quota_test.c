@@ -115,8 +115,8 @@ static void shared_lease(struct quota_service *service, const struct quota_claim
     struct shared *shared = CONTAINER_OF(service, struct shared, service);
     shared->claim = *claim;
     shared->claims++;
-    *ret_lease = (struct quota_lease){
-        .tokens = shared->grant, .depth = 8, .until_ms = claim->now_ms + 500};
+    *ret_lease =
+        (struct quota_lease){.tokens = shared->grant, .depth = 8, .until_ms = claim->now_ms + 500};
 }
 
 static struct quota_service *shared_free(struct quota_service *service)

@@ -130,8 +130,7 @@ bool throttle_publish(struct link *link, uint8_t qos, uint16_t packet_id)
         return false;
     }
     metric_add(&broker->deps.metrics->publish_refused, 1);
-    link->ops->ack(link, qos == 1 ? PACKET_PUBACK : PACKET_PUBREC, packet_id,
-                   REASON_QUOTA_EXCEEDED,
+    link->ops->ack(link, qos == 1 ? PACKET_PUBACK : PACKET_PUBREC, packet_id, REASON_QUOTA_EXCEEDED,
                    limit == LIMIT_CLIENT ? "limits.client_tps is reached"
                                          : "limits.tps is reached");
     return false;

@@ -5,6 +5,7 @@ import signal
 import time
 
 import pytest
+from client import Refused
 from tidemq import wait_until
 
 QUOTA_EXCEEDED = 0x97
@@ -116,8 +117,9 @@ def test_reload(make_server, new_client, tmp_path):
     for _ in range(3):
         assert old.publish("a", b"x", 1) == 0
     assert server.metrics()["tidemq_limit_reads_held_total"] > held
-    with pytest.raises(Exception):
+    with pytest.raises(Refused) as refused:
         new_client(to=server)
+    assert refused.value.reason == QUOTA_EXCEEDED
     reload("limits: {tps: 100000}\n")
     assert refusals() == 0
     new_client(to=server)
