@@ -32,6 +32,7 @@ struct admin_config {
     const char *store_name;
     uint64_t created_ms; /* when the instance was made, wall clock */
     uint64_t topics_max, filters_per_client_max, subscriptions_max, connections_max;
+    uint64_t clients_max; /* online */
 };
 
 /* All borrowed until admin_free. */

@@ -30,7 +30,7 @@ static json_t *common(const struct request *request)
     (void)json_object_set_new(row, "DeleteProtect", json_true());
     set_number(row, "TopicNum", inspect_topic_count(request->admin->deps.broker));
     set_number(row, "TopicNumLimit", config->topics_max);
-    set_number(row, "ClientNumLimit", config->connections_max);
+    set_number(row, "ClientNumLimit", config->clients_max);
     set_number(row, "MaxSubscriptionPerClient", config->filters_per_client_max);
     set_number(row, "MaxSubscription", config->subscriptions_max);
     set_number(row, "RenewFlag", 0);

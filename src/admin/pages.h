@@ -12,6 +12,8 @@ void pages_metrics(struct request *request, const char *rest);
 
 void pages_status(struct request *request, const char *rest);
 void pages_certificates(struct request *request, const char *rest); /* all in one page */
+/* What clients may use, what is in use, and how often it was too much. */
+void pages_limits(struct request *request, const char *rest);
 void pages_store(struct request *request, const char *rest);
 /* Pages of a list: arguments `after` (a name), `limit` (1 to 1000); `next` in the answer is the
  * `after` of the next page, null at the end. */

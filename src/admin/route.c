@@ -22,6 +22,7 @@ static const struct route routes[] = {
     {"/metrics", false, true, false, pages_metrics},
     {"/", false, false, true, actions_handle},
     {"/v1/status", false, false, false, pages_status},
+    {"/v1/limits", false, false, false, pages_limits},
     {"/v1/store", false, false, false, pages_store},
     {"/v1/certificates", false, false, false, pages_certificates},
     {"/v1/topics", false, false, false, pages_topics},

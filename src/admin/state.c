@@ -218,6 +218,39 @@ static json_t *store_json(struct admin *admin)
     return row;
 }
 
+static void add_limit(void *data, const struct limit_info *info)
+{
+    json_t *row = json_object();
+    (void)json_object_set_new(row, "name", json_string(info->name));
+    (void)json_object_set_new(
+        row, "limit", info->limit > 0 ? json_integer((json_int_t)info->limit) : json_null());
+    (void)json_object_set_new(row, "used", info->used < 0 ? json_null() : json_integer(info->used));
+    (void)json_object_set_new(row, "refused", json_integer(info->refused));
+    (void)json_array_append_new(data, row);
+}
+
+static json_t *limits_json(const struct admin *admin)
+{
+    const struct limit_info connections = {
+        .name = "limits.max_connections",
+        .limit = admin->config.connections_max,
+        .used = proxy_connections(admin->deps.proxy),
+        .refused = metric_get(&admin->deps.metrics->connections_refused),
+    };
+    json_t *rows = json_array();
+    add_limit(rows, &connections);
+    inspect_limits(admin->deps.broker, add_limit, rows);
+    return rows;
+}
+
+void pages_limits(struct request *request, const char *rest)
+{
+    (void)rest;
+    json_t *answer = json_object();
+    (void)json_object_set_new(answer, "limits", limits_json(request->admin));
+    request_reply_json(request, MHD_HTTP_OK, answer);
+}
+
 void pages_store(struct request *request, const char *rest)
 {
     (void)rest;
@@ -274,6 +307,7 @@ void pages_status(struct request *request, const char *rest)
     (void)json_object_set_new(row, "topics",
                               json_integer((json_int_t)inspect_topic_count(admin->deps.broker)));
     (void)json_object_set_new(row, "store", store_json(admin));
+    (void)json_object_set_new(row, "limits", limits_json(admin));
     (void)json_object_set_new(row, "metrics", numbers);
     request_reply_json(request, MHD_HTTP_OK, row);
 }

@@ -282,12 +282,27 @@ static int apply_defaults(const struct settings *settings, struct config *config
     return 0;
 }
 
-/* The seeds give 30 subscriptions for each connection of the instance. */
+/* The seeds give 30 subscriptions for each client that may be online, and count rates by those
+ * clients, too. */
 static void derive(const struct settings *settings, struct config *config)
 {
-    if (config->limits_profile == PROFILE_TDMQ && config->limits_max_connections > 0 &&
-        !last_setting(settings, "limits.subscriptions")) {
-        config->limits_subscriptions = 30 * config->limits_max_connections;
+    const uint64_t clients = config->limits_clients;
+    const struct {
+        const char *name;
+        uint64_t *value, derived;
+    } rows[] = {
+        {"limits.subscriptions", &config->limits_subscriptions, 30 * clients},
+        {"limits.connect_rate", &config->limits_connect_rate, MAX(clients / 5, 1u)},
+        {"limits.subscribe_rate", &config->limits_subscribe_rate, MAX(clients / 100, 100u)},
+        {"limits.unsubscribe_rate", &config->limits_unsubscribe_rate, MAX(clients / 100, 100u)},
+    };
+    if (config->limits_profile != PROFILE_TDMQ || clients == 0) {
+        return;
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
+        if (!last_setting(settings, rows[i].name)) {
+            *rows[i].value = rows[i].derived;
+        }
     }
 }
 

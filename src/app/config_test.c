@@ -90,7 +90,14 @@ static void table_is_sound(void **state)
     assert_int_equal(config.limits_payload_max, 64 * 1024);
     assert_int_equal(config.limits_topics, 100);
     assert_int_equal(config.limits_filters_per_client, 30);
-    assert_int_equal(config.limits_subscriptions, 30 * config.limits_max_connections);
+    assert_int_equal(config.limits_subscriptions, 30 * config.limits_clients);
+    assert_int_equal(config.limits_clients, 2000);
+    assert_int_equal(config.limits_connect_rate, 400);
+    assert_int_equal(config.limits_will_connect_rate, 100);
+    assert_int_equal(config.limits_subscribe_rate, 100);
+    assert_int_equal(config.limits_unsubscribe_rate, 100);
+    assert_int_equal(config.limits_tps, 2000);
+    assert_int_equal(config.limits_client_tps, 0);
     config_done(&config);
     for (size_t i = 0; i < config_key_count; i++) {
         const struct config_key *key = &config_keys[i];

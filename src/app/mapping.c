@@ -53,6 +53,13 @@ void mapping_broker(const struct config *config, struct broker_config *ret_broke
     ret_broker->filters_per_client_max = narrow(config->limits_filters_per_client);
     ret_broker->subscriptions_max = narrow(config->limits_subscriptions);
     ret_broker->payload_max = narrow(config->limits_payload_max);
+    ret_broker->clients_max = narrow(config->limits_clients);
+    ret_broker->tps = narrow(config->limits_tps);
+    ret_broker->client_tps = narrow(config->limits_client_tps);
+    ret_broker->connect_rate = narrow(config->limits_connect_rate);
+    ret_broker->will_connect_rate = narrow(config->limits_will_connect_rate);
+    ret_broker->subscribe_rate = narrow(config->limits_subscribe_rate);
+    ret_broker->unsubscribe_rate = narrow(config->limits_unsubscribe_rate);
     ret_broker->receive_max = narrow_16(config->limits_receive_maximum);
     ret_broker->max_inflight = narrow_16(config->limits_max_inflight);
     ret_broker->topic_levels_max = narrow(config->limits_topic_levels);
@@ -100,6 +107,8 @@ void mapping_proxy(const struct config *config, uint64_t connections_max,
     ret_proxy->loop_count = narrow(config->threads_loops);
     ret_proxy->keep_alive_max_s = narrow_16(seconds(config->limits_keep_alive_max_ms));
     ret_proxy->receive_max = narrow_16(config->limits_receive_maximum);
+    ret_proxy->rates = config->limits_tps > 0 || config->limits_client_tps > 0 ||
+                       config->limits_unsubscribe_rate > 0;
     ret_proxy->topic_alias_max = narrow_16(config->limits_topic_alias_max);
 }
 
@@ -122,5 +131,6 @@ void mapping_admin(const struct config *config, const struct instance *instance,
         .filters_per_client_max = config->limits_filters_per_client,
         .subscriptions_max = config->limits_subscriptions,
         .connections_max = connections_max,
+        .clients_max = config->limits_clients ? config->limits_clients : connections_max,
     };
 }

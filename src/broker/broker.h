@@ -13,6 +13,7 @@
 
 struct broker;
 struct rulebook;
+struct quota_service;
 
 enum duplicate_client_id { DUPLICATE_TAKEOVER, DUPLICATE_REJECT };
 
@@ -30,6 +31,10 @@ struct broker_config {
     uint32_t filters_per_client_max;
     uint32_t subscriptions_max;
     uint32_t payload_max; /* bytes */
+    uint32_t clients_max; /* online; 0 = no limit */
+    /* Each per second; 0 = no limit. */
+    uint32_t tps, client_tps; /* messages in and out, weighted, of all clients and of each */
+    uint32_t connect_rate, will_connect_rate, subscribe_rate, unsubscribe_rate;
     uint16_t receive_max; /* unacknowledged QoS 1 and 2 from one client */
     uint16_t
         max_inflight; /* unacknowledged QoS 1 and 2 to one client, with the client's own limit */
@@ -55,6 +60,7 @@ struct broker_deps {
     struct log *log;
     struct metrics *metrics;
     struct rulebook *rulebook; /* watched until broker_free; NULL: everybody may do everything */
+    struct quota_service *quota_service; /* NULL: one for this server alone */
     uint64_t (*wall_ms)(void *clock_data);
     void *clock_data;
     /* The store has caught up after store_pressure; may be NULL. */

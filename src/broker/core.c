@@ -244,6 +244,7 @@ static void broker_init_tables(struct broker *broker)
     list_init(&broker->lost);
     wills_init(broker);
     rights_init(broker);
+    throttle_init(broker);
     const uint64_t cached = broker->config.memory_max / CACHE_PART / MATCH_ENTRY_BYTES;
     broker->trie = trie_new((uint32_t)MIN(cached, CACHE_ENTRIES_MAX));
     broker->retained = retained_new();
@@ -279,6 +280,7 @@ int broker_new(const struct broker_config *config, const struct broker_deps *dep
 void broker_configure(struct broker *broker, const struct broker_config *config)
 {
     broker->config = *config;
+    quota_configure(&broker->quota, config);
     sys_configure(broker->sys);
 }
 
@@ -319,6 +321,7 @@ struct broker *broker_free(struct broker *broker)
     timer_stop(broker->deps.timers, &broker->retained_timer);
     wills_done(broker);
     rights_done(broker);
+    throttle_done(broker);
     sessions_forget_removed(broker);
     broker->sys = sys_free(broker->sys);
     broker->trim = trim_free(broker, broker->trim);

@@ -18,6 +18,8 @@
 #include "broker/inspect.h"
 #include "broker/link.h"
 #include "broker/pidmap.h"
+#include "broker/quota.h"
+#include "broker/quota_bucket.h"
 #include "broker/retained.h"
 #include "broker/trie.h"
 #include "broker/txn.h"
@@ -223,8 +225,10 @@ struct session {
     struct will *will;
     struct lost *lost; /* what was lost with a failed write, or NULL */
     struct timer expiry_timer, will_timer, retry_timer;
-    struct deferred pump;    /* once per turn of the loop */
-    struct timer pump_later; /* goes on in the next turn, so that others get theirs */
+    struct deferred pump;       /* once per turn of the loop */
+    struct timer pump_later;    /* goes on in the next turn, so that others get theirs */
+    struct list throttle_node;  /* broker->throttled */
+    struct quota_bucket bucket; /* limits.client_tps */
     uint32_t expiry_s;
     uint64_t created_ms, connected_ms, disconnected_ms; /* wall; disconnected 0 while online */
     uint64_t trimmed;
@@ -290,6 +294,11 @@ struct broker {
     void *idle_data;
     uint64_t started_ms;
 
+    struct quota quota;
+    struct list throttled; /* sessions that wait for tokens, the next first */
+    struct timer throttle_timer;
+    uint32_t online_count; /* sessions with a link */
+
     struct txn txn;                     /* the one under construction */
     const struct trie_matches *matches; /* of the message being handed to live subs, or NULL */
     uint64_t fanout;                    /* counts messages handed to live subs */
@@ -329,6 +338,31 @@ MUST_CHECK int core_copy(struct slice bytes, struct slice *ret_copy);
 bool core_is_full(const struct broker *broker);
 void core_free(struct slice *slice);
 int core_order(struct slice a, struct slice b); /* byte order, as memcmp */
+
+/* --- throttle.c ---------------------------------------------------------------------------------
+ */
+void throttle_init(struct broker *broker);
+void throttle_done(struct broker *broker);
+/* Whether a client's PUBLISH is within the limits; if not it is answered, as far as it can be. Only
+ * to be asked when broker->quota.messages. */
+bool throttle_publish(struct link *link, uint8_t qos, uint16_t packet_id);
+/* See session_send. */
+int throttle_send(struct session *session, const struct delivery *delivery, bool stored);
+/* Why a client may not connect now, a reason with a text, or 0: then it is counted. */
+uint8_t throttle_connect(struct broker *broker, bool has_will, const char **ret_text);
+/* Whether a SUBSCRIBE, an UNSUBSCRIBE is within the limits; counts it then. */
+bool throttle_subscribe(struct broker *broker);
+bool throttle_unsubscribe(struct link *link);
+
+/* Passes a message to the link, within the limits. Returns what link_ops.publish does. stored: it
+ * can be sent later, for which ERR_AGAIN asks when a limit is reached; otherwise it is dropped. */
+static inline int session_send(struct session *session, const struct delivery *delivery,
+                               bool stored)
+{
+    if (session->broker->quota.messages)
+        return throttle_send(session, delivery, stored);
+    return session->link->ops->publish(session->link, delivery);
+}
 
 /* --- topics.c ----------------------------------------------------------------------------------
  */

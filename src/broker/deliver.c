@@ -176,8 +176,7 @@ static enum deliver_result deliver_new(struct inflight *inflight, struct deliver
         return DELIVER_DONE;
     }
     delivery->packet_id = inflight->packet_id;
-    const enum deliver_result result =
-        sent(session, session->link->ops->publish(session->link, delivery));
+    const enum deliver_result result = sent(session, session_send(session, delivery, true));
     if (result == DELIVER_DONE)
         inflight_was_sent(inflight);
     else
@@ -216,7 +215,7 @@ enum deliver_result deliver_entry(struct sub *sub, struct cursor *cursor,
     for (uint8_t i = 0; i < gather.id_count; i++)
         delivery.subscription_ids[i] = gather.ids[i];
     if (delivery.qos == 0) /* a member of a group, or a subscription that was lowered */
-        return sent(session, session->link->ops->publish(session->link, &delivery));
+        return sent(session, session_send(session, &delivery, true));
     struct inflight *inflight = inflight_new(session, cursor, entry);
     inflight->qos = delivery.qos;
     inflight->retain = delivery.retain;
@@ -255,7 +254,7 @@ enum deliver_result deliver_retained(struct sub *sub, const struct store_entry *
     if (!session->link || session->blocked || session->resend)
         return DELIVER_BLOCKED;
     if (delivery.qos == 0)
-        return sent(session, session->link->ops->publish(session->link, &delivery));
+        return sent(session, session_send(session, &delivery, true));
     const struct store_entry direct = {.seq = message->position, .message = *message};
     /* Open already: in flight for an overlapping subscription. */
     if (!session_ready(session) || cursor_is_open(&session->direct, direct.seq))
@@ -307,8 +306,7 @@ enum deliver_result deliver_again(struct inflight *inflight, const struct store_
         return DELIVER_SKIPPED;
     }
     again_ids(inflight, entry, &delivery);
-    const enum deliver_result result =
-        sent(session, session->link->ops->publish(session->link, &delivery));
+    const enum deliver_result result = sent(session, session_send(session, &delivery, true));
     if (result == DELIVER_DONE) {
         inflight->unsent = false;
         inflight_was_sent(inflight);
@@ -339,7 +337,7 @@ static bool deliver_live_qos0(struct sub *sub, const struct store_entry *entry)
     };
     for (uint8_t i = 0; i < gather.id_count; i++)
         delivery.subscription_ids[i] = gather.ids[i];
-    const int err = session->link->ops->publish(session->link, &delivery);
+    const int err = session_send(session, &delivery, false);
     if (sent(session, err) == DELIVER_BLOCKED)
         metric_add(&session->broker->deps.metrics->publish_qos0_dropped, 1);
     return true;
@@ -446,7 +444,7 @@ uint32_t deliver_qos0(struct broker *broker, const struct message *message)
         return count; /* through a subscription of its own already */
     const struct delivery delivery = {.message = message,
                                       .expiry_s = expiry_left_s(broker, message)};
-    const int err = session->link->ops->publish(session->link, &delivery);
+    const int err = session_send(session, &delivery, false);
     if (sent(session, err) == DELIVER_BLOCKED)
         metric_add(&broker->deps.metrics->publish_qos0_dropped, 1);
     return count + 1;

@@ -80,6 +80,19 @@ MUST_CHECK int inspect_client(struct broker *broker, struct slice client_id,
 void inspect_client_kick(struct broker *broker, struct slice client_id, bool delete_session,
                          inspect_done_fn *done, void *data);
 
+/* One of the limits.* of clients. limit: 0 = none. used: of it; for a rate, in the last whole
+ * second; -1: each client has its own. refused: how often it was in the way since the start. */
+struct limit_info {
+    const char *name;
+    uint64_t limit;
+    int64_t used, refused;
+};
+
+typedef void limit_each_fn(void *data, const struct limit_info *info);
+
+/* All that the core keeps; limits.max_connections is the proxy's. */
+void inspect_limits(const struct broker *broker, limit_each_fn *each, void *data);
+
 /* Engine figures. */
 void inspect_store(struct broker *broker, struct store_stats *ret_stats);
 uint64_t inspect_uptime_ms(const struct broker *broker);

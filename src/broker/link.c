@@ -175,6 +175,7 @@ static void session_take_link(struct session *session, struct link *link,
     session->username = wants->username;
     wants->username = slice_of("", 0);
     metric_add(&broker->deps.metrics->sessions_online, 1);
+    broker->online_count++;
 }
 
 /* A session that outlives its connection has rows for all its state from its first connection on;
@@ -225,7 +226,7 @@ static const char *assign_id(char *room, size_t size)
 
 /* Why the connection is refused before a session is looked at, or 0.
  * Spec: [MQTT3-3.1.3-9] [MQTT5-3.1.3-8] */
-static uint8_t link_check(const struct broker *broker, const struct link_connect *req,
+static uint8_t link_check(struct broker *broker, const struct link_connect *req,
                           const char **ret_text)
 {
     const struct packet_connect *packet = req->packet;
@@ -250,7 +251,14 @@ static uint8_t link_check(const struct broker *broker, const struct link_connect
         *ret_text = MEMORY_TEXT;
         return REASON_QUOTA_EXCEEDED;
     }
-    return 0;
+    const bool takes_over = session && session->link;
+    if (broker->config.clients_max > 0 && !takes_over &&
+        broker->online_count >= broker->config.clients_max) {
+        metric_add(&broker->deps.metrics->limit_clients, 1);
+        *ret_text = "as many clients are online as may be (limits.clients)";
+        return REASON_QUOTA_EXCEEDED;
+    }
+    return throttle_connect(broker, packet->has_will, ret_text);
 }
 
 /* What the rulebook says. packet: with the client ID that counts. */

@@ -112,5 +112,8 @@ MUST_CHECK uint8_t link_disconnect(struct link *link, uint8_t reason, bool has_e
 void link_lost(struct link *link, uint8_t reason);
 /* There is room again after ops->publish said ERR_AGAIN. */
 void link_writable(struct link *link);
+/* Whether a packet must wait before it is passed on: the client is over a rate, which its version
+ * of MQTT cannot be told. qos: of PACKET_PUBLISH. first: it has not waited yet, and is counted. */
+bool link_must_wait(struct link *link, uint8_t packet_type, uint8_t qos, bool first);
 /* QoS 1 and 2 publishes from this client that wait for the store. */
 uint32_t link_publish_pending(const struct link *link);

@@ -362,8 +362,10 @@ int publish_submit(struct broker *broker, const struct publish_request *request)
     const int admitted = topic_admit(broker, first, &topic);
     if (admitted < 0)
         return refuse(broker, request, admitted);
-    if (request->payload.size > broker->config.payload_max ||
-        (request->retain && broker->retained_bytes > broker->config.retained_bytes_max))
+    const bool large = request->payload.size > broker->config.payload_max;
+    if (large)
+        metric_add(&broker->deps.metrics->limit_payload, 1);
+    if (large || (request->retain && broker->retained_bytes > broker->config.retained_bytes_max))
         return refuse(broker, request, ERR_FULL);
     if (core_is_full(broker) && publish_stays(broker, request))
         return refuse(broker, request, ERR_NOMEM);
@@ -423,6 +425,8 @@ void link_publish(struct link *link, const struct packet_publish *packet, struct
         return;
     struct broker *broker = session->broker;
     if (packet->qos == 2 && publish_repeated(session, link, packet->packet_id))
+        return;
+    if (broker->quota.messages && !throttle_publish(link, packet->qos, packet->packet_id))
         return;
     /* 3.x has no such limit, so there the conn slows down and this is a flood. [MQTT5-3.3.4-7] */
     const uint32_t open = link->version < MQTT_V5 ? session->storing : session->publish_pending;

@@ -110,6 +110,7 @@ struct session *session_new(struct broker *broker, struct slice client_id, uint6
     list_init(&session->retained_jobs);
     list_init(&session->inflight);
     list_init(&session->publishing);
+    list_init(&session->throttle_node);
     cursor_init(&session->direct, number, 0, 0);
     session->expiry_timer.on_due = expiry_due;
     session->will_timer.on_due = will_timer_due;
@@ -167,6 +168,7 @@ void session_free(struct session *session)
     hashmap_remove(&broker->sessions, &session->by_id);
     hashmap_remove(&broker->sessions_by_number, &session->by_number);
     list_remove(&session->node);
+    list_remove(&session->throttle_node);
     lost_forget(session);
     tree_remove(&broker->sessions_sorted, &session->by_order);
     broker->session_count--;
@@ -377,7 +379,9 @@ static void session_detach_link(struct session *session)
     session->blocked = false;
     session->opening = false;
     session->kick = 0;
+    list_remove(&session->throttle_node);
     metric_add(&broker->deps.metrics->sessions_online, -1);
+    broker->online_count--;
     session_stop(session);
     publish_detach(session);
     pidmap_shrink(&session->inbound);

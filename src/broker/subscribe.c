@@ -261,9 +261,16 @@ static uint8_t subscribe_check(struct session *session, const struct wanted *wan
     const bool known =
         filter && (wanted->group.size == 0 || group) && sub_find(session, filter, group);
     const uint32_t own = session->sub_count - (session->p2p ? 1 : 0);
-    if (!known && (own >= broker->config.filters_per_client_max ||
-                   broker->sub_count >= broker->config.subscriptions_max))
+    if (!known && own >= broker->config.filters_per_client_max) {
+        metric_add(&broker->deps.metrics->limit_filters_per_client, 1);
+        set_text(text, "limits.filters_per_client is reached");
         return REASON_QUOTA_EXCEEDED;
+    }
+    if (!known && broker->sub_count >= broker->config.subscriptions_max) {
+        metric_add(&broker->deps.metrics->limit_subscriptions, 1);
+        set_text(text, "limits.subscriptions is reached");
+        return REASON_QUOTA_EXCEEDED;
+    }
     if ((!known && core_is_full(broker)) ||
         txn_reserve(&broker->txn, SUB_ROWS * (TXN_ROW_ROOM + wanted->entry.filter.size)) < 0) {
         set_text(text, "memory.limit is reached");
@@ -326,8 +333,12 @@ void link_subscribe(struct link *link, const struct packet_subscribe *packet)
         return;
     struct wanted wanted = {.id = packet->props.sub_id, .packet_id = packet->packet_id};
     uint32_t pos = 0, count = 0;
+    const bool over = !throttle_subscribe(session->broker);
+    if (over)
+        set_text(answer->text, "limits.subscribe_rate is reached");
     while (subscribe_next(packet, &pos, &wanted.entry)) {
-        answer->codes[count++] = subscribe_one(session, &wanted, answer->text);
+        answer->codes[count++] =
+            over ? REASON_QUOTA_EXCEEDED : subscribe_one(session, &wanted, answer->text);
         if (txn_is_large(&session->broker->txn))
             answer_write(session, answer);
     }
@@ -392,8 +403,10 @@ void link_unsubscribe(struct link *link, const struct packet_unsubscribe *packet
     answer->unsubscribe = true;
     uint32_t pos = 0, count = 0;
     struct slice filter;
+    /* UNSUBACK knows no exceeded quota; nothing is changed. */
+    const bool over = !throttle_unsubscribe(link);
     while (unsubscribe_next(packet, &pos, &filter)) {
-        answer->codes[count++] = unsubscribe_one(session, filter);
+        answer->codes[count++] = over ? REASON_IMPLEMENTATION : unsubscribe_one(session, filter);
         if (txn_is_large(&session->broker->txn))
             answer_write(session, answer);
     }

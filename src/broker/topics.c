@@ -174,6 +174,8 @@ int topic_admit(struct broker *broker, struct slice name, struct topic **ret_top
         return ERR_NOTFOUND;
     if (topic_refusal(broker, name))
         return ERR_INVALID;
+    if (broker->topic_count >= broker->config.topics_max)
+        metric_add(&broker->deps.metrics->limit_topics, 1);
     if (broker->topic_count >= broker->config.topics_max || core_is_full(broker))
         return ERR_FULL;
     const uint32_t id = core_new_queue_id(broker);

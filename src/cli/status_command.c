@@ -1,6 +1,8 @@
 #include "cli/cli.h"
 #include "cli/output.h"
 
+#include <stdio.h>
+
 static void add_listeners(struct table *table, const json_t *row)
 {
     const json_t *listeners = json_object_get(row, "listeners");
@@ -31,6 +33,32 @@ static void add_numbers(struct table *table, const json_t *metrics)
     }
 }
 
+/* A limit that is off, and a use that each client has for itself, is a dash. */
+static void add_limit_number(struct table *table, const json_t *row, const char *name)
+{
+    if (json_is_null(json_object_get(row, name))) {
+        table_add(table, "-");
+    } else {
+        output_add_field(table, row, name);
+    }
+}
+
+static int print_limits(const json_t *limits)
+{
+    static const char *const heads[] = {"LIMIT", "ALLOWED", "IN USE", "REFUSED", NULL};
+    struct table table;
+    table_init(&table, heads);
+    for (size_t i = 0; i < json_array_size(limits); i++) {
+        const json_t *row = json_array_get(limits, i);
+        output_add_field(&table, row, "name");
+        add_limit_number(&table, row, "limit");
+        add_limit_number(&table, row, "used");
+        output_add_field(&table, row, "refused");
+    }
+    (void)putchar('\n');
+    return output_table(&table);
+}
+
 static int print_status(const json_t *row)
 {
     static const char *const heads[] = {"", "", NULL};
@@ -56,7 +84,8 @@ static int print_status(const json_t *row)
     }
     table_add(&table, "store on disk");
     table_add_size(&table, output_number(store, "disk_bytes"));
-    return output_table(&table);
+    const int code = output_table(&table);
+    return code ? code : print_limits(json_object_get(row, "limits"));
 }
 
 int status_command(int argc, const char *const *argv)

@@ -55,7 +55,7 @@ void conn_release(struct conn *conn, enum conn_hold hold)
     if ((conn->holds & hold) == 0)
         return;
     conn->holds &= (uint8_t)~hold;
-    if (hold == HOLD_STORE)
+    if (hold == HOLD_STORE || hold == HOLD_RATE)
         list_remove(&conn->held_node);
     conn_schedule(conn);
 }
@@ -179,7 +179,7 @@ static void check_keep_alive(struct conn *conn)
     const uint64_t silent = timer_set_now_ms(conn->proxy->timers) - conn->heard_ms;
     if (silent < limit) {
         timer_start(conn->proxy->timers, &conn->timer, limit - silent);
-    } else if (conn->holds & (HOLD_STORE | HOLD_RECEIVE | HOLD_MEMORY)) {
+    } else if (conn->holds & (HOLD_STORE | HOLD_RECEIVE | HOLD_MEMORY | HOLD_RATE)) {
         timer_start(conn->proxy->timers, &conn->timer, limit); /* it is us who do not listen */
     } else {
         metric_add(&conn->proxy->deps.metrics->keep_alive_timeouts, 1);

@@ -50,6 +50,7 @@ enum conn_hold {
     HOLD_OUTPUT = 4,  /* the client does not read what it caused */
     HOLD_BURST = 8, /* what it caused for others is to go out first; ends with the next conn_work */
     HOLD_MEMORY = 16, /* a large packet is next and there is no memory for it */
+    HOLD_RATE = 32,   /* 3.x: a packet is next that is over a rate of the core's, see pace.c */
 };
 
 /* Bytes received and not decoded yet. */
@@ -84,7 +85,7 @@ struct conn {
     struct link link;
     struct stream *stream;
     struct list node;      /* proxy->conns */
-    struct list held_node; /* proxy->held, with HOLD_STORE; proxy->newcomers, with NEW */
+    struct list held_node; /* proxy->held, with HOLD_STORE; ->paced, with HOLD_RATE; ->newcomers */
     struct timer timer;    /* what it is for depends on the state */
     struct stack *stack;   /* what its listener makes streams of; NULL without a listener */
     uint32_t tls_round;    /* of proxy_tls.c: the last in which it was looked at */
@@ -96,6 +97,7 @@ struct conn {
     uint64_t moved_ms;   /* when output went last, or began */
     uint64_t waiting;    /* bytes of output when that was looked at last, see on_starved */
     uint64_t waiting_ms; /* since when a message of QoS 1 or 2 waits for room; 0: none does */
+    uint64_t paced_ms;   /* since when a packet waits for a rate; 0: none does */
     uint64_t starved_ms; /* since when a large packet waits for memory; 0: none does */
 
     struct input input;
@@ -149,6 +151,13 @@ void input_clear(struct conn *conn);
 /* Whether the client's certificate is revoked by what its listener has read last. ret_looked: it
  * has one. */
 bool conn_is_revoked(const struct conn *conn, bool *ret_looked);
+
+/* --- pace.c -------------------------------------------------------------------------------------
+ */
+
+void pace_init(struct proxy *proxy);
+/* Whether the conn is held, because the packet that is next is over a rate of the core's. */
+bool pace_holds(struct conn *conn, const struct frame_head *head);
 
 /* --- one packet each: on_x.c --------------------------------------------------------------------
  */

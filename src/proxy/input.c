@@ -166,6 +166,8 @@ static uint32_t decode_packets(struct conn *conn, const uint8_t *bytes, uint32_t
             conn_hold(conn, HOLD_STORE);
             break;
         }
+        if (stored && proxy->config.rates && pace_holds(conn, &head))
+            break;
         *ret_stored |= stored;
         proxy->counts.packets_received++;
         dispatch(conn, &head, slice_of(bytes + used + head.head_size, head.remaining_size));

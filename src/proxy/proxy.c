@@ -137,6 +137,7 @@ int proxy_new(const struct proxy_config *config, const struct proxy_deps *deps,
     list_init(&proxy->conns);
     list_init(&proxy->held);
     list_init(&proxy->newcomers);
+    pace_init(proxy);
     proxy->budget = (struct budget){.max = config->memory_max};
     proxy->starved.on_due = on_starved;
     proxy->counting.run = flush_counts;
@@ -358,6 +359,7 @@ struct proxy *proxy_free(struct proxy *proxy)
     proxy->drained = NULL;
     timer_stop(proxy->timers, &proxy->starved);
     timer_stop(proxy->timers, &proxy->revoking);
+    timer_stop(proxy->timers, &proxy->pace);
     list_each_safe (it, &proxy->conns)
         (void)conn_free(CONTAINER_OF(it, struct conn, node));
     while (proxy->front_count > 0)

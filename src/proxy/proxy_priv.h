@@ -32,6 +32,8 @@ struct proxy {
     struct list conns;
     struct list held;      /* those with HOLD_STORE */
     struct list newcomers; /* those that have sent no CONNECT, the oldest first */
+    struct list paced;     /* those with HOLD_RATE, the next first */
+    struct timer pace;     /* until they are tried again */
     uint32_t conn_count;
     bool paused, draining;
     void (*drained)(void *data);

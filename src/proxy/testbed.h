@@ -29,6 +29,8 @@ static struct core {
     bool acks; /* publishes are acknowledged inside the call */
     uint8_t ack_reason, close_reason, disconnect_answer;
     uint32_t pending;
+    bool waits; /* PUBLISH at QoS 1 and 2 must wait */
+    int waits_first;
 
     struct link *link; /* the last one that connected */
     int connects, publishes, acks_in, subscribes, unsubscribes, disconnects, losts, writables;
@@ -123,6 +125,14 @@ void link_writable(struct link *link)
 {
     (void)link;
     core.writables++;
+}
+
+bool link_must_wait(struct link *link, uint8_t packet_type, uint8_t qos, bool first)
+{
+    (void)link;
+    const bool waits = core.waits && packet_type == PACKET_PUBLISH && qos > 0;
+    core.waits_first += waits && first;
+    return waits;
 }
 
 uint32_t link_publish_pending(const struct link *link)

@@ -59,7 +59,8 @@ def test_metrics(server, new_client, topic):
         assert after["tidemq_store_syncs_total"] > before["tidemq_store_syncs_total"]
 
 
-GUARDED = [("GET", "/v1/status"), ("GET", "/v1/store"), ("GET", "/v1/topics"), ("GET", "/v1/clients"),
+GUARDED = [("GET", "/v1/status"), ("GET", "/v1/limits"), ("GET", "/v1/store"),
+           ("GET", "/v1/topics"), ("GET", "/v1/clients"),
            ("GET", "/v1/topics/a"), ("GET", "/v1/clients/a"), ("POST", "/"), ("GET", "/anything")]
 
 
