@@ -73,6 +73,8 @@ struct access *access_ref(struct access *access)
 
 static void forget_kept(struct access *access)
 {
+    if (!access->kept)
+        return;
     for (uint32_t i = 0; i < access->kept_count; i++)
         mem_free(access->kept[i].topic);
     mem_free(access->kept);

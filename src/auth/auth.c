@@ -36,6 +36,8 @@ struct question {
 
 void auth_cancel(struct auth_call *call)
 {
+    if (!call)
+        return;
     call->done = NULL;
     call->cancel(call);
 }

@@ -66,7 +66,7 @@ struct auth_call {
         struct auth_call *call); /* ends the work; the call is gone afterwards or later */
 };
 
-/* done will not be called. */
+/* done will not be called. NULL is fine. */
 void auth_cancel(struct auth_call *call);
 
 /* --- one way to tell ---------------------------------------------------------------------------

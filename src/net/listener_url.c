@@ -172,7 +172,9 @@ static int parse_network(const char *text, const char *url, struct listener_url 
 static const struct scheme *find_scheme(const char *text, const char **ret_rest)
 {
     const char *colon = strchr(text, ':');
-    const size_t size = colon ? (size_t)(colon - text) : 0;
+    if (!colon)
+        return NULL;
+    const size_t size = (size_t)(colon - text);
     if (size == strlen(unix_scheme.name) && memcmp(text, unix_scheme.name, size) == 0) {
         *ret_rest = colon + 1;
         return &unix_scheme;
@@ -392,7 +394,7 @@ bool listener_url_is_local(const struct listener_url *url)
         return true;
     if (strcmp(url->host, "*") == 0)
         return false;
-    struct listener_address list[LISTENER_ADDRESSES_MAX];
+    struct listener_address list[LISTENER_ADDRESSES_MAX] = {0};
     const int count = listener_url_resolve(url, list);
     for (int i = 0; i < count; i++) {
         if (!is_loopback(&list[i].address))
