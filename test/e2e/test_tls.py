@@ -12,7 +12,7 @@ import time
 import pytest
 from client import Client
 from pki import Pki, openssl
-from tidemq import StartFailed, wait_until
+from tidemq import StartFailed, sanitizers, wait_until
 
 TIMEOUT_S = 20
 
@@ -179,6 +179,28 @@ def test_ocsp_response_is_stapled(make_server, own_pki):
     said = openssl(own_pki.folder, "s_client", "-connect", f"localhost:{server.port}", "-status",
                    "-CAfile", "ca.pem", input="x\n")
     assert "OCSP Response Status: successful" in said and "Cert Status: good" in said
+
+
+def test_idle_links_are_small(make_server, pki):
+    """300 connections that are silent after CONNECT take at most 20 KiB each, be it in memory or by
+    the server's own count, which memory.limit bounds."""
+    server = make_server(**tls_keys(pki))
+    made = context(pki)
+
+    def open_one(number):
+        sock = open_tls(server, pki, made=made)
+        sock.sendall(b"\x10\x10\0\x04MQTT\x04\x02\0\0\0\x04" + b"%04d" % number)
+        assert sock.recv(4) == b"\x20\x02\0\0"
+        return sock
+
+    links = [open_one(number) for number in range(50)]
+    before, counted = server.rss(), server.metrics()["tidemq_memory_used"]
+    links += [open_one(number) for number in range(50, 350)]
+    grown = (server.rss() - before) / 300
+    assert grown <= 20 * 1024 or sanitizers(), grown
+    assert 8 * 1024 <= (server.metrics()["tidemq_memory_used"] - counted) / 300 <= 20 * 1024
+    for sock in links:
+        sock.close()
 
 
 # --- who is refused ---------------------------------------------------------------------------------
