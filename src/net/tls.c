@@ -8,6 +8,10 @@
  * whole stays with GnuTLS, and its bytes count as not taken yet: they are offered again, and count
  * when the record is out.
  *
+ * A handshake is the one thing here that takes long, some tenths of a millisecond at least. When
+ * many clients come at once, those that find the turn of the loop already long wait for the next
+ * ones, so that the links that are there are served in between.
+ *
  * Each stage has a state of GnuTLS's own that the budget of memory would not see, so it is counted
  * by what it was measured to take.
  */
@@ -19,12 +23,15 @@
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 enum {
     READ_MAX = 64 * 1024,
     RECORD_MAX = 16 * 1024,
     DRAIN_MAX = 256 * 1024, /* read away from a client that was refused */
     SESSION_SIZE = 12 * 1024,
+    TURN_MS = 5,     /* a handshake is not gone on with so late in a turn of the loop, */
+    TURNS_MAX = 200, /* unless it has waited for so many turns */
 };
 
 enum tls_state { TLS_HANDSHAKE, TLS_OPEN, TLS_REFUSED, TLS_ENDED };
@@ -48,6 +55,7 @@ struct tls {
     unsigned wanted;        /* by the user */
     unsigned verify_status; /* why a certificate was refused: gnutls_certificate_status_t */
     uint8_t state;          /* enum tls_state */
+    uint8_t turns_waited;
     bool below_ended;
     bool heard;        /* anything has come */
     bool stuck;        /* GnuTLS has a record that is not out */
@@ -278,9 +286,26 @@ static void finish_handshake(struct tls *tls)
     }
 }
 
+/* Whether others should have their turn first. What is put off is reported again by the stage
+ * below. */
+static bool is_late(struct tls *tls)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    const uint64_t now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    if (now_ms - loop_now_ms(tls->loop) < TURN_MS || tls->turns_waited == TURNS_MAX) {
+        tls->turns_waited = 0;
+        return false;
+    }
+    tls->turns_waited++;
+    return true;
+}
+
 static void shake_hands(struct tls *tls)
 {
     int code;
+    if (is_late(tls))
+        return;
     do {
         code = gnutls_handshake(tls->session);
     } while (code == GNUTLS_E_INTERRUPTED || code == GNUTLS_E_WARNING_ALERT_RECEIVED);

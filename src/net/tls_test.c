@@ -317,6 +317,54 @@ static void the_name_asked_for_chooses_the_certificate(void **state)
     pki_pair_done(&second);
 }
 
+/* Something else in the loop that takes long, in every turn. */
+struct hog {
+    struct io_watch watch;
+    int fds[2];
+};
+
+static int64_t clock_us(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+static void on_hog(struct io_watch *watch, unsigned events)
+{
+    (void)watch;
+    (void)events;
+    for (const int64_t begin = clock_us(); clock_us() - begin < 8000;)
+        continue;
+}
+
+/* In a turn that is long already a handshake waits for the next, but not for ever. */
+static void handshakes_leave_others_their_turn(void **state)
+{
+    struct bench *b = *state;
+    struct hog hog = {.watch.on_event = on_hog};
+    assert_int_equal(pipe(hog.fds), 0);
+    assert_int_equal(write(hog.fds[1], "x", 1), 1); /* ready before the client is */
+    hog.watch.fd = hog.fds[0];
+    assert_int_equal(io_watch_start(b->loop, &hog.watch, IO_READ), 0);
+    connect_raw(b);
+    open_session(b, V1_3);
+    assert_int_equal(shake(b), GNUTLS_E_AGAIN);
+    int turns = 0;
+    while (shake(b) == GNUTLS_E_AGAIN && turns < 1000) {
+        assert_int_equal(loop_turn(b->loop, 0), 0);
+        turns++;
+    }
+    assert_true(b->shaken);
+    assert_true(turns > 50);
+    assert_true(turns < 300);
+    io_watch_stop(b->loop, &hog.watch);
+    (void)close(hog.fds[0]);
+    (void)close(hog.fds[1]);
+    disconnect(b);
+    connect_with(b, V1_3);
+}
+
 static void no_memory_ends_one_stream(void **state)
 {
     struct bench *b = *state;
@@ -365,6 +413,7 @@ int main(void)
         TEST(a_hello_may_be_wrong_anywhere),
         TEST(a_handshake_may_be_abandoned),
         TEST(the_name_asked_for_chooses_the_certificate),
+        TEST(handshakes_leave_others_their_turn),
         TEST(no_memory_ends_one_stream),
         TEST(the_session_counts_as_memory),
     };
