@@ -2,8 +2,8 @@
 
 #include "app/certificates.h"
 #include "app/notify.h"
-#include "auth/devices.h"
 #include "app/policy_file.h"
+#include "auth/devices.h"
 #include "base/mem.h"
 #include "io/file.h"
 #include "store/mem/mem.h"
