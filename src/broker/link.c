@@ -226,7 +226,7 @@ static const char *assign_id(char *room, size_t size)
 
 /* Why the connection is refused before a session is looked at, or 0.
  * Spec: [MQTT3-3.1.3-9] [MQTT5-3.1.3-8] */
-static uint8_t link_check(struct broker *broker, const struct link_connect *req,
+static uint8_t link_check(const struct broker *broker, const struct link_connect *req,
                           const char **ret_text)
 {
     const struct packet_connect *packet = req->packet;
@@ -258,7 +258,7 @@ static uint8_t link_check(struct broker *broker, const struct link_connect *req,
         *ret_text = "as many clients are online as may be (limits.clients)";
         return REASON_QUOTA_EXCEEDED;
     }
-    return throttle_connect(broker, packet->has_will, ret_text);
+    return 0;
 }
 
 /* What the rulebook says. packet: with the client ID that counts. */
@@ -352,6 +352,8 @@ void link_connect(struct broker *broker, struct link *link, const struct link_co
     }
     if (reason == 0)
         reason = link_rights(broker, link, &packet, &text);
+    if (reason == 0)
+        reason = throttle_connect(broker, packet.has_will, &text);
     if (reason == 0 && wants_copy(broker, link, &packet, &wants) < 0) {
         reason = REASON_QUOTA_EXCEEDED;
         text = MEMORY_TEXT;
