@@ -92,6 +92,7 @@ void mapping_proxy(const struct config *config, uint64_t connections_max,
     ret_proxy->packet_max = narrow(config->limits_max_packet_size);
     ret_proxy->memory_max = config->memory_limit;
     ret_proxy->tls = tls_of(config);
+    ret_proxy->data_dir = config->data_dir;
     ret_proxy->loop_count = narrow(config->threads_loops);
     ret_proxy->keep_alive_max_s = narrow_16(seconds(config->limits_keep_alive_max_ms));
     ret_proxy->receive_max = narrow_16(config->limits_receive_maximum);

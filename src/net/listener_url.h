@@ -35,6 +35,7 @@ struct listener_url {
     enum listener_kind kind;
     bool tls;
     bool websocket;
+    bool retry_always; /* of QUIC */
     uint16_t port;
     char host[LISTENER_HOST_MAX + 1];   /* without brackets; "*" = everywhere; empty for Unix */
     char path[LISTENER_PATH_MAX + 1];   /* of the Unix socket, or of the WebSocket's request */
@@ -48,7 +49,7 @@ struct listener_option {
 
 /* The forms above in one sentence, for error messages. */
 #define LISTENER_URL_FORMS                                                                         \
-    "mqtt://HOST:PORT, mqtts://HOST:PORT, PORT up to 65535, or mqtt+unix:PATH"
+    "mqtt://HOST:PORT, mqtts://HOST:PORT, quic://HOST:PORT, PORT up to 65535, or mqtt+unix:PATH"
 
 /* Parses one URL. Returns 0, or ERR_INVALID and in reterr what is wrong with it; so also for a
  * scheme that this version does not serve. */

@@ -39,6 +39,9 @@ struct stream_ops {
     uint64_t (*unsent)(const struct stream *stream);
     /* What is known of the other end; borrowed as long as the stage is open. NULL: nothing is. */
     const struct peer *(*peer)(const struct stream *stream);
+    /* MQTT ends the connection, for this reason code: for transports that tell the client. NULL:
+     * this one does not. */
+    void (*explain)(struct stream *stream, uint8_t reason);
 };
 
 struct stream {
@@ -71,6 +74,12 @@ static inline void stream_shutdown(struct stream *stream)
 static inline uint64_t stream_unsent(const struct stream *stream)
 {
     return stream->ops->unsent ? stream->ops->unsent(stream) : 0;
+}
+
+static inline void stream_explain(struct stream *stream, uint8_t reason)
+{
+    if (stream->ops->explain)
+        stream->ops->explain(stream, reason);
 }
 
 /* What the transport knows of the other end (net/peer.h), borrowed as long as the stream is open.

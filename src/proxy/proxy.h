@@ -30,6 +30,7 @@ struct proxy_config {
     uint16_t topic_alias_out_max; /* that the server sets, where clients allow it */
     int backlog;                  /* of listeners; 0 = the system's maximum */
     struct tls_options tls;       /* of listeners whose URL says nothing else; borrowed */
+    const char *data_dir;         /* where QUIC's secrets are; borrowed; NULL: no QUIC */
     uint32_t loop_count;          /* 1: this loop serves the sockets too; n: n - 1 others do */
 };
 

@@ -1,7 +1,7 @@
 """How the clients of the tests reach their server.
 
 The servers of the tests that say nothing else listen on the transport that TIDEMQ_TEST_TRANSPORT
-names: mqtt (the usual one) or mqtts. A client takes the transport of its server's first listener.
+names: mqtt (the usual one), mqtts or quic. A client takes the transport of its server's first listener.
 """
 
 import os
@@ -18,7 +18,7 @@ GONE = (BrokenPipeError, ConnectionResetError, ssl.SSLError)
 def defaults():
     """The keys of the configuration that make a server listen on the transport."""
     keys = {"listeners": [f"{SCHEME}://127.0.0.1:0"]}
-    if SCHEME == "mqtts":
+    if SCHEME in ("mqtts", "quic"):
         keys["tls.certificate"] = pki.shared().path("server.pem")
         keys["tls.private_key"] = pki.shared().path("server.key")
     return keys
@@ -29,14 +29,24 @@ def tls_context():
     return ssl.create_default_context(cafile=pki.shared().path("ca.pem"))
 
 
+def open_quic(address):
+    """A socket that a QUIC stream ends in."""
+    from quic_link import Link, QuicSocket  # takes its time to load, and few tests need it
+    return QuicSocket(Link(address, ca=pki.shared().path("ca.pem")))
+
+
 def dress(client, scheme, context=None):
     """Has a paho client speak the transport."""
     if scheme == "mqtts":
         client.tls_set_context(context or tls_context())
+    elif scheme == "quic":
+        client._create_socket_connection = lambda: open_quic((client.host, client.port))
 
 
 def open_socket(scheme, address, timeout_s=20, options=()):
     """A connected socket that carries MQTT. options: (level, name, value), set before it connects."""
+    if scheme == "quic":
+        return open_quic(address)
     sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
     for option in options:
         sock.setsockopt(*option)
