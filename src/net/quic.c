@@ -101,17 +101,20 @@ static void endpoint_free(struct quic_endpoint *endpoint)
     mem_free(endpoint);
 }
 
+void quic_endpoint_end(struct quic_endpoint *endpoint)
+{
+    endpoint->closed = false; /* so that its last conn leaves it here */
+    list_each_safe (it, &endpoint->conns)
+        quic_conn_free(CONTAINER_OF(it, struct quic_conn, node));
+    endpoint_free(endpoint);
+}
+
 struct quic *quic_free(struct quic *quic)
 {
     if (!quic)
         return NULL;
-    list_each_safe (it, &quic->endpoints) {
-        struct quic_endpoint *endpoint = CONTAINER_OF(it, struct quic_endpoint, node);
-        endpoint->closed = false; /* so that its last conn leaves it here */
-        list_each_safe (conn, &endpoint->conns)
-            quic_conn_free(CONTAINER_OF(conn, struct quic_conn, node));
-        endpoint_free(endpoint);
-    }
+    list_each_safe (it, &quic->endpoints)
+        quic_endpoint_end(CONTAINER_OF(it, struct quic_endpoint, node));
     if (quic->priority)
         gnutls_priority_deinit(quic->priority);
     if (quic->anti_replay)

@@ -112,6 +112,12 @@ struct quic_conn {
     bool fin_sent;     /* and told */
 };
 
+/* --- quic.c ------------------------------------------------------------------------------------
+ */
+
+/* Ends it and its connections, whose streams must be closed. */
+void quic_endpoint_end(struct quic_endpoint *endpoint);
+
 /* --- quic_endpoint.c ---------------------------------------------------------------------------
  */
 
