@@ -52,6 +52,7 @@ OWNERS = {
     r'sodium\.h': r'auth/|admin/',
     r'crypt\.h': r'auth/',
     r'gnutls/': r'auth/|net/|wire/',
+    r'ngtcp2/': r'net/',
     r'curl/': r'cli/|net/',
     r'assert\.h': r'(?!)',  # ours stays on in release builds
 }
@@ -66,6 +67,7 @@ LIBRARY_OWNERS = {
     'PkgConfig::RHONABWY': 'auth',
     'PkgConfig::SODIUM': 'auth admin',
     'PkgConfig::GNUTLS': 'wire net auth',
+    'PkgConfig::NGTCP2': 'net',
     'crypt': 'auth',
     'm': 'broker',
     'PkgConfig::CURL': 'cli net',

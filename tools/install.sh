@@ -21,6 +21,8 @@ libxxhash-dev hash tables
 libcurl4-gnutls-dev command line to admin API, authentication by HTTP
 librhonabwy-dev key sets of JWT
 libgnutls28-dev TLS, and imported password hashes
+libngtcp2-dev MQTT over QUIC
+libngtcp2-crypto-gnutls-dev MQTT over QUIC
 libcrypt-dev imported password hashes
 '
 

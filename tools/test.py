@@ -30,7 +30,7 @@ BUILD = ROOT / "build"
 LOGS = BUILD / "test-logs"
 VENV = BUILD / "venv"
 PACKAGES = ["pytest>=8", "pytest-timeout", "pytest-xdist", "paho-mqtt>=2,<3",
-            "pyjwt[crypto]>=2.8,<3", "websockets>=13", "matplotlib>=3.8,<4"]
+            "aioquic>=1.2,<2", "pyjwt[crypto]>=2.8,<3", "websockets>=13", "matplotlib>=3.8,<4"]
 TAIL_LINES = 60
 
 PLAIN = re.compile(r"^(\d+) passed, (\d+) failed$", re.M)

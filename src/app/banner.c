@@ -13,12 +13,12 @@ struct banner {
                 64]; /* arguments of mosquitto_pub for the first listener */
 };
 
-/* How a client on this machine reaches a listener. */
+/* How mosquitto's clients on this machine reach a listener; empty when they cannot. */
 static void client_arguments(const char *bound, char *ret_text, size_t size)
 {
     struct listener_url url;
     struct errmsg unused = {0};
-    if (listener_url_parse(bound, &url, &unused) < 0) {
+    if (listener_url_parse(bound, &url, &unused) < 0 || url.kind == LISTENER_UDP) {
         ret_text[0] = '\0';
         return;
     }
@@ -64,6 +64,9 @@ static void add_data(const struct server *server, struct strbuf *out)
 static void add_example(const struct server *server, const struct banner *banner,
                         struct strbuf *out)
 {
+    if (banner->client[0] == '\0') {
+        return;
+    }
     const char *who = config_allows_anonymous(&server->config) ? "" : " -u USER -P PASSWORD";
     if (!server->config.topics_auto_create) {
         strbuf_addf(out,

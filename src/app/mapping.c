@@ -104,6 +104,7 @@ void mapping_proxy(const struct config *config, uint64_t connections_max,
         .origin_count = narrow(config->websocket_origins.count),
         .frame_max = MAX(config->websocket_max_frame_size, config->limits_max_packet_size),
     };
+    ret_proxy->data_dir = config->data_dir;
     ret_proxy->loop_count = narrow(config->threads_loops);
     ret_proxy->keep_alive_max_s = narrow_16(seconds(config->limits_keep_alive_max_ms));
     ret_proxy->receive_max = narrow_16(config->limits_receive_maximum);

@@ -29,8 +29,8 @@ struct listener {
     struct timer resume;
     bool starved; /* out of descriptors, and logged */
     dev_t path_dev;
-    ino_t path_ino; /* of the Unix socket's file we made */
-    int socket_count;
+    ino_t path_ino;                 /* of the Unix socket's file we made */
+    int socket_count, handed_count; /* kept here, and UDP sockets handed on */
     struct listener_socket sockets[LISTENER_ADDRESSES_MAX];
     char bound[LISTENER_HOST_MAX + LISTENER_PATH_MAX + 32];
 };
@@ -107,7 +107,7 @@ static void on_incoming(struct io_watch *watch, unsigned events)
 
 /* --- binding -------------------------------------------------------------------------------- */
 
-/* Starts listening on a bound socket and takes it over. */
+/* Starts listening on a bound socket and takes it over when that works. */
 static int add_socket(struct listener *listener, int fd)
 {
     const int backlog = listener->config.backlog > 0 ? listener->config.backlog : SOMAXCONN;
@@ -123,32 +123,41 @@ static int add_socket(struct listener *listener, int fd)
     return err;
 }
 
-static int bind_tcp(struct listener *listener, struct listener_address *to)
+static int bind_network(struct listener *listener, struct listener_address *to)
 {
-    const int fd = socket(to->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    const bool is_udp = listener->url.kind == LISTENER_UDP;
+    const int type = is_udp ? SOCK_DGRAM : SOCK_STREAM;
+    const int fd = socket(to->address.ss_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
     const int v6_only = !to->both_families;
-    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
+    if (!is_udp)
+        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
     if (to->address.ss_family == AF_INET6)
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6_only, sizeof v6_only);
+    struct sockaddr_in6 bound = {0};
+    socklen_t size = sizeof bound;
     int err = bind(fd, (struct sockaddr *)&to->address, to->size) < 0 ? -errno : 0;
-    if (err == 0)
+    if (err == 0 && getsockname(fd, (struct sockaddr *)&bound, &size) < 0)
+        err = -errno;
+    if (err == 0 && is_udp) {
+        err = listener->config.on_socket(listener->config.data, fd);
+        if (err < 0)
+            return err;
+        listener->handed_count++;
+    } else if (err == 0) {
         err = add_socket(listener, fd);
+    }
     if (err < 0) {
         (void)close(fd);
         return err;
     }
-    struct sockaddr_in6 bound = {0};
-    socklen_t size = sizeof bound;
-    if (getsockname(fd, (struct sockaddr *)&bound, &size) < 0)
-        return -errno;
     /* Port first in both families: with port 0 the other addresses get the same one. */
     listener->url.port = ntohs(bound.sin6_port);
     return 0;
 }
 
-static int open_tcp(struct listener *listener, struct errmsg *reterr)
+static int open_network(struct listener *listener, struct errmsg *reterr)
 {
     struct listener_url *url = &listener->url;
     struct listener_address list[LISTENER_ADDRESSES_MAX] = {0};
@@ -165,13 +174,14 @@ static int open_tcp(struct listener *listener, struct errmsg *reterr)
     }
     for (int i = 0; i < count; i++) {
         ((struct sockaddr_in *)&list[i].address)->sin_port = htons(url->port);
-        int err = bind_tcp(listener, &list[i]);
+        int err = bind_network(listener, &list[i]);
         if (all && (err == -EAFNOSUPPORT || err == -EADDRNOTAVAIL)) {
             list[i] = everywhere(AF_INET, url->port);
-            err = bind_tcp(listener, &list[i]);
+            err = bind_network(listener, &list[i]);
         }
         /* A name may stand for an IPv6 address on a machine that has none. */
-        if (err == -EADDRNOTAVAIL && (i + 1 < count || listener->socket_count > 0))
+        if (err == -EADDRNOTAVAIL &&
+            (i + 1 < count || listener->socket_count + listener->handed_count > 0))
             continue;
         if (err < 0) {
             const struct peer *there = peer_new((const struct sockaddr *)&list[i].address);
@@ -247,13 +257,13 @@ static int open_unix(struct listener *listener, struct errmsg *reterr)
 int listener_new(const struct listener_url *url, const struct listener_config *config,
                  struct listener **ret_listener, struct errmsg *reterr)
 {
-    ASSERT(config->on_accept != NULL);
+    ASSERT(url->kind == LISTENER_UDP ? config->on_socket != NULL : config->on_accept != NULL);
     struct listener *listener = mem_new(sizeof *listener);
     listener->config = *config;
     listener->url = *url;
     listener->resume.on_due = on_resume;
     const int err =
-        url->kind == LISTENER_UNIX ? open_unix(listener, reterr) : open_tcp(listener, reterr);
+        url->kind == LISTENER_UNIX ? open_unix(listener, reterr) : open_network(listener, reterr);
     if (err < 0) {
         (void)listener_free(listener);
         return err;

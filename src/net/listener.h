@@ -1,4 +1,5 @@
-/* Listener: the stream sockets behind one configured URL, and the connections accepted from them.
+/* Listener: the sockets behind one configured URL, and the connections accepted from them; of UDP
+ * it only binds the sockets and hands them on.
  */
 #pragma once
 
@@ -12,11 +13,16 @@ struct listener;
 /* One accepted connection. fd: non-blocking, the callee's to close. peer: borrowed for the call. */
 typedef void listener_accept_fn(void *data, int fd, const struct peer *peer);
 
+/* A bound, non-blocking UDP socket, the callee's to close, also when it fails. Returns 0 or -errno.
+ */
+typedef int listener_socket_fn(void *data, int fd);
+
 struct listener_config {
     struct loop *loop;
     struct log *log; /* borrowed until listener_free */
     int backlog;     /* 0 = the system's maximum */
     listener_accept_fn *on_accept;
+    listener_socket_fn *on_socket; /* for URLs of UDP, in place of on_accept */
     void *data;
 };
 

@@ -13,35 +13,33 @@ struct scheme {
     enum listener_kind kind;
     bool tls, websocket;
     uint16_t port;
-    const char *missing; /* NULL: it is served; else why not */
 };
 
 static const struct scheme schemes[] = {
-    {"mqtt", LISTENER_TCP, false, false, 1883, NULL},
-    {"mqtts", LISTENER_TCP, true, false, 8883, NULL},
-    {"ws", LISTENER_TCP, false, true, 8888, NULL},
-    {"wss", LISTENER_TCP, true, true, 8889, NULL},
-    {"quic", LISTENER_UDP, true, false, 14567, "QUIC is not part of this version"},
+    {"mqtt", LISTENER_TCP, false, false, 1883}, {"mqtts", LISTENER_TCP, true, false, 8883},
+    {"ws", LISTENER_TCP, false, true, 8888},    {"wss", LISTENER_TCP, true, true, 8889},
+    {"quic", LISTENER_UDP, true, false, 14567},
 };
 
 /* What options there are. words: what is allowed, separated by '|'; NULL: a text. */
 static const struct option {
     const char *name;
     const char *words;
-    bool tls_only, tcp_only;
+    enum { FOR_TLS, FOR_TCP, FOR_QUIC } whose;
 } options[] = {
-    {"certificate", NULL, true, false},
-    {"private_key", NULL, true, false},
-    {"client_ca", NULL, true, false},
-    {"client_certificate", "none|optional|required", true, false},
-    {"crl", NULL, true, false},
-    {"ocsp_response", NULL, true, false},
-    {"min_version", "1.2|1.3", true, false},
-    {"priorities", NULL, true, false},
-    {"proxy_protocol", "false|true|required", false, true},
+    {"certificate", NULL, FOR_TLS},
+    {"private_key", NULL, FOR_TLS},
+    {"client_ca", NULL, FOR_TLS},
+    {"client_certificate", "none|optional|required", FOR_TLS},
+    {"crl", NULL, FOR_TLS},
+    {"ocsp_response", NULL, FOR_TLS},
+    {"min_version", "1.2|1.3", FOR_TLS},
+    {"priorities", NULL, FOR_TLS},
+    {"proxy_protocol", "false|true|required", FOR_TCP},
+    {"retry", "auto|always", FOR_QUIC},
 };
 
-static const struct scheme unix_scheme = {"mqtt+unix", LISTENER_UNIX, false, false, 0, NULL};
+static const struct scheme unix_scheme = {"mqtt+unix", LISTENER_UNIX, false, false, 0};
 
 static int copy_part(const char *what, struct slice part, size_t max, const char *url, char *ret,
                      struct errmsg *reterr)
@@ -221,11 +219,15 @@ static int decode(struct slice text, char *ret_value)
     return 0;
 }
 
+static bool is_text(struct slice slice, const char *text)
+{
+    return slice.size == strlen(text) && memcmp(slice.bytes, text, slice.size) == 0;
+}
+
 static const struct option *find_option(struct slice name)
 {
     for (size_t i = 0; i < ARRAY_COUNT(options); i++) {
-        if (name.size == strlen(options[i].name) &&
-            memcmp(options[i].name, name.bytes, name.size) == 0)
+        if (is_text(name, options[i].name))
             return &options[i];
     }
     return NULL;
@@ -288,12 +290,15 @@ static int check_option(struct slice name, struct slice value, const char *url,
     const char *shown = (const char *)name.bytes;
     if (!option) {
         errmsg_wrap(reterr, "'%s': there is no option '%.*s'", url, (int)name.size, shown);
-    } else if (option->tls_only && !parsed->tls) {
+    } else if (option->whose == FOR_TLS && !parsed->tls) {
         errmsg_wrap(reterr, "'%s': '%s' is for listeners with TLS, which '%s' is not", url,
                     option->name, parsed->scheme);
-    } else if (option->tcp_only && parsed->kind == LISTENER_UDP) {
+    } else if (option->whose == FOR_TCP && parsed->kind == LISTENER_UDP) {
         errmsg_wrap(reterr, "'%s': '%s' is for TCP, on which '%s' is not", url, option->name,
                     parsed->scheme);
+    } else if (option->whose == FOR_QUIC && parsed->kind != LISTENER_UDP) {
+        errmsg_wrap(reterr, "'%s': '%s' is for listeners of QUIC, which '%s' is not", url,
+                    option->name, parsed->scheme);
     } else if (value.size == 0) {
         errmsg_wrap(reterr, "'%s': the option '%s' has no value", url, option->name);
     } else if (decode(value, text) < 0) {
@@ -318,6 +323,8 @@ static int parse_query(const char *query, const char *url, struct listener_url *
         struct slice name, value;
         split_option(&rest, &name, &value);
         err = check_option(name, value, url, ret_url, reterr);
+        if (err == 0 && is_text(name, "retry"))
+            ret_url->retry_always = is_text(value, "always");
     }
     return err;
 }
@@ -342,10 +349,6 @@ int listener_url_parse(const char *text, struct listener_url *ret_url, struct er
     if (err == 0)
         err = scheme == &unix_scheme ? parse_unix(place, text, &url, reterr)
                                      : parse_network(place, text, &url, reterr);
-    if (err == 0 && scheme->missing) {
-        errmsg_wrap(reterr, "'%s': %s", text, scheme->missing);
-        err = ERR_INVALID;
-    }
     if (err == 0 && rest[size] == '?')
         err = parse_query(rest + size + 1, text, &url, reterr);
     if (err == 0)

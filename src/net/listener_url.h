@@ -35,6 +35,7 @@ struct listener_url {
     enum listener_kind kind;
     bool tls;
     bool websocket;
+    bool retry_always; /* of QUIC */
     uint16_t port;
     char host[LISTENER_HOST_MAX + 1];   /* without brackets; "*" = everywhere; empty for Unix */
     char path[LISTENER_PATH_MAX + 1];   /* of the Unix socket, or of the WebSocket's request */
@@ -49,10 +50,9 @@ struct listener_option {
 /* The forms above in one sentence, for error messages. */
 #define LISTENER_URL_FORMS                                                                         \
     "mqtt://HOST:PORT, mqtts://HOST:PORT, ws://HOST:PORT/PATH, wss://HOST:PORT/PATH, "             \
-    "PORT up to 65535, or mqtt+unix:PATH"
+    "quic://HOST:PORT, PORT up to 65535, or mqtt+unix:PATH"
 
-/* Parses one URL. Returns 0, or ERR_INVALID and in reterr what is wrong with it; so also for a
- * scheme that this version does not serve. */
+/* Parses one URL. Returns 0, or ERR_INVALID and in reterr what is wrong with it. */
 MUST_CHECK int listener_url_parse(const char *text, struct listener_url *ret_url,
                                   struct errmsg *reterr);
 /* The value of an option that may be there; the last one counts. false: it is not there. */

@@ -46,6 +46,9 @@ struct stream_ops {
     /* true: the other end answers a shutdown, so that should come before close, and what follows be
      * read to its end. NULL: false. */
     bool (*lingers)(const struct stream *stream);
+    /* MQTT ends the connection, for this reason code: for transports that tell the client. NULL:
+     * this one does not. */
+    void (*explain)(struct stream *stream, uint8_t reason);
 };
 
 struct stream {
@@ -78,6 +81,12 @@ static inline void stream_shutdown(struct stream *stream)
 static inline uint64_t stream_unsent(const struct stream *stream)
 {
     return stream->ops->unsent ? stream->ops->unsent(stream) : 0;
+}
+
+static inline void stream_explain(struct stream *stream, uint8_t reason)
+{
+    if (stream->ops->explain)
+        stream->ops->explain(stream, reason);
 }
 
 /* What the transport knows of the other end (net/peer.h), borrowed as long as the stream is open.

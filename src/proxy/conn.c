@@ -124,6 +124,7 @@ void conn_fail(struct conn *conn, uint8_t reason, const char *detail)
                   detail ? detail : "");
     }
     detach(conn, reason);
+    stream_explain(conn->stream, reason);
     if (conn->welcomed && conn->link.version >= MQTT_V5)
         send_disconnect(conn, reason, detail);
     conn_close(conn);

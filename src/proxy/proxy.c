@@ -1,6 +1,7 @@
 #include "proxy/proxy_priv.h"
 
 #include "base/mem.h"
+#include "net/quic.h"
 #include "net/stack.h"
 
 #include <string.h>
@@ -209,19 +210,27 @@ static bool has_memory(struct proxy *proxy)
     return budget_has(&proxy->budget, BUDGET_SMALL, 0);
 }
 
-static void on_accept(void *data, int fd, const struct peer *peer)
+/* Makes sure of room for one more connection; false: it is logged and counted as refused. */
+static bool admit(struct proxy *proxy, const struct peer *peer)
 {
-    const struct proxy_listener *listener = data;
-    struct proxy *proxy = listener->proxy;
     const char *full = NULL;
     if (proxy->conn_count >= proxy->config.connections_max && !displace(proxy))
         full = "limits.max_connections";
     else if (!has_memory(proxy) && !displace(proxy))
         full = "memory.limit";
-    if (full) {
-        metric_add(&proxy->deps.metrics->connections_refused, 1);
-        log_write(proxy->deps.log, LOG_WARN, "conn",
-                  "refused the connection from %s: %s is reached", peer->text, full);
+    if (!full)
+        return true;
+    metric_add(&proxy->deps.metrics->connections_refused, 1);
+    log_write(proxy->deps.log, LOG_WARN, "conn", "refused the connection from %s: %s is reached",
+              peer->text, full);
+    return false;
+}
+
+static void on_accept(void *data, int fd, const struct peer *peer)
+{
+    const struct proxy_listener *listener = data;
+    struct proxy *proxy = listener->proxy;
+    if (!admit(proxy, peer)) {
         (void)close(fd);
         return;
     }
@@ -230,13 +239,64 @@ static void on_accept(void *data, int fd, const struct peer *peer)
     conn->stack = stack_ref(listener->stack);
 }
 
+/* A client of QUIC has finished its handshake. */
+static bool on_stream(void *data, struct stream *stream, const struct peer *peer)
+{
+    const struct proxy_listener *listener = data;
+    struct proxy *proxy = listener->proxy;
+    if (!admit(proxy, peer))
+        return false;
+    struct conn *conn = proxy_adopt(proxy, stream, peer->text);
+    conn->stack = stack_ref(listener->stack);
+    return true;
+}
+
+static int on_socket(void *data, int fd)
+{
+    const struct proxy_listener *listener = data;
+    return quic_endpoint_add(listener->quic, fd);
+}
+
 static void listener_close(struct proxy_listener *it)
 {
     list_remove(&it->node);
+    (void)quic_endpoint_close(it->quic);
     (void)listener_free(it->listener);
     (void)stack_unref(it->stack);
     mem_free(it->url);
     mem_free(it);
+}
+
+/* The keep alive is MQTT's to watch over; QUIC's own idle time-out only has to be longer than any,
+ * so that a client that is gone is given up some day. */
+static uint64_t idle_timeout_ms(const struct proxy_config *config)
+{
+    const uint64_t keep_alive_s =
+        config->keep_alive_max_s > 0 ? config->keep_alive_max_s : UINT16_MAX;
+    return keep_alive_s * 2000;
+}
+
+static int open_quic(struct proxy *proxy, struct proxy_listener *listener,
+                     const struct listener_url *url, struct errmsg *reterr)
+{
+    const struct quic_config config = {
+        .loop = proxy->deps.loop,
+        .log = proxy->deps.log,
+        .metrics = proxy->deps.metrics,
+        .dir = proxy->config.data_dir,
+        .handshake_timeout_ms = proxy->config.connect_timeout_ms,
+        .idle_timeout_ms = idle_timeout_ms(&proxy->config),
+    };
+    const struct quic_endpoint_config endpoint = {
+        .source = stack_tls(listener->stack),
+        .retry_always = url->retry_always,
+        .on_accept = on_stream,
+        .data = listener,
+    };
+    const int err = proxy->quic ? 0 : quic_new(&config, &proxy->quic, reterr);
+    if (err == 0)
+        listener->quic = quic_endpoint_new(proxy->quic, &endpoint);
+    return err;
 }
 
 int proxy_listen(struct proxy *proxy, const char *url, struct errmsg *reterr)
@@ -251,6 +311,7 @@ int proxy_listen(struct proxy *proxy, const char *url, struct errmsg *reterr)
         .log = proxy->deps.log,
         .backlog = proxy->config.backlog,
         .on_accept = on_accept,
+        .on_socket = on_socket,
         .data = added,
     };
     list_push_back(&proxy->listeners, &added->node);
@@ -265,6 +326,8 @@ int proxy_listen(struct proxy *proxy, const char *url, struct errmsg *reterr)
     err = stack_new(&parsed, &stack, &added->stack, reterr);
     if (err < 0)
         errmsg_wrap(reterr, "could not listen on %s", url);
+    if (err == 0 && parsed.kind == LISTENER_UDP)
+        err = open_quic(proxy, added, &parsed, reterr);
     if (err == 0)
         err = listener_new(&parsed, &config, &added->listener, reterr);
     if (err < 0)
@@ -362,6 +425,7 @@ struct proxy *proxy_free(struct proxy *proxy)
     timer_stop(proxy->timers, &proxy->pace);
     list_each_safe (it, &proxy->conns)
         (void)conn_free(CONTAINER_OF(it, struct conn, node));
+    (void)quic_free(proxy->quic);
     while (proxy->front_count > 0)
         (void)front_free(proxy->fronts[--proxy->front_count]);
     mem_free(proxy->fronts);

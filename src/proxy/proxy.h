@@ -33,6 +33,7 @@ struct proxy_config {
     struct tls_options tls;       /* of listeners whose URL says nothing else; borrowed */
     struct ws_options websocket;  /* of listeners for WebSocket; borrowed */
     bool rates;                   /* the core limits rates: link_must_wait is to be asked */
+    const char *data_dir;         /* where QUIC's secrets are; borrowed; NULL: no QUIC */
     uint32_t loop_count;          /* 1: this loop serves the sockets too; n: n - 1 others do */
 };
 

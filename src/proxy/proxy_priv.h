@@ -19,7 +19,8 @@ struct proxy_listener {
     struct proxy *proxy;
     char *url;
     struct stack *stack;
-    struct listener *listener; /* NULL while it is being opened */
+    struct listener *listener;  /* NULL while it is being opened */
+    struct quic_endpoint *quic; /* NULL: it is none of QUIC */
 };
 
 struct proxy {
@@ -28,6 +29,7 @@ struct proxy {
     struct timer_set *timers;
     struct front **fronts; /* front_count of them */
     uint32_t front_count;
+    struct quic *quic;     /* NULL until the first listener of QUIC */
     struct list listeners; /* struct proxy_listener */
     struct list conns;
     struct list held;      /* those with HOLD_STORE */

@@ -177,7 +177,7 @@ class Server:
             self.admin_url = admin[1]
             self.config["admin.listen"] = admin[1].removeprefix("http://")
         for url in mqtt or self.config["listeners"]:
-            found = re.match(r"(mqtts?|wss?)://(\[[^]]*\]|[^:]*):(\d+)", url)
+            found = re.match(r"(mqtts?|wss?|quic)://(\[[^]]*\]|[^:]*):(\d+)", url)
             if found:
                 self.scheme, self.host, self.port = found[1], found[2].strip("[]"), int(found[3])
                 break

@@ -1,7 +1,8 @@
 """How the clients of the tests reach their server.
 
 The servers of the tests that say nothing else listen on the transport that TIDEMQ_TEST_TRANSPORT
-names: mqtt (the usual one), mqtts, ws or wss. A client takes the transport of its server's first listener.
+names: mqtt (the usual one), mqtts, ws, wss or quic. A client takes the transport of its server's first
+listener.
 """
 
 import os
@@ -20,7 +21,7 @@ GONE = (BrokenPipeError, ConnectionResetError, ssl.SSLError)
 def defaults():
     """The keys of the configuration that make a server listen on the transport."""
     keys = {"listeners": [f"{SCHEME}://127.0.0.1:0"]}
-    if SCHEME in WITH_TLS:
+    if SCHEME in WITH_TLS or SCHEME == "quic":
         keys["tls.certificate"] = pki.shared().path("server.pem")
         keys["tls.private_key"] = pki.shared().path("server.key")
     return keys
@@ -36,14 +37,24 @@ def paho_arguments(scheme):
     return {"transport": "websockets"} if scheme in WITH_FRAMES else {}
 
 
+def open_quic(address):
+    """A socket that a QUIC stream ends in."""
+    from quic_link import Link, QuicSocket  # takes its time to load, and few tests need it
+    return QuicSocket(Link(address, ca=pki.shared().path("ca.pem")))
+
+
 def dress(client, scheme, context=None):
     """Has a paho client speak the transport."""
     if scheme in WITH_TLS:
         client.tls_set_context(context or tls_context())
+    elif scheme == "quic":
+        client._create_socket_connection = lambda: open_quic((client.host, client.port))
 
 
 def open_socket(scheme, address, timeout_s=20, options=()):
     """A connected socket that carries MQTT. options: (level, name, value), set before it connects."""
+    if scheme == "quic":
+        return open_quic(address)
     sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
     for option in options:
         sock.setsockopt(*option)

@@ -548,14 +548,14 @@ def split(data):
 
 
 class Peer:
-    """One TCP connection to the server, speaking bytes."""
+    """One connection to the server, speaking bytes. sock: instead of one that it opens."""
 
     _counter = itertools.count(1)
 
-    def __init__(self, server, version=V5):
+    def __init__(self, server, version=V5, sock=None):
         self.version = version
         self.client_id = f"raw{os.getpid()}x{next(self._counter)}"
-        self.sock = transport.open_socket(server.scheme, (server.host, server.port), TIMEOUT_S)
+        self.sock = sock or transport.open_socket(server.scheme, (server.host, server.port), TIMEOUT_S)
         self._buffer = b""
         self._held = []
         self.ignores_retained = False  # for wide filters at QoS 0: other tests may retain too
