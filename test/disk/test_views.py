@@ -14,8 +14,8 @@ MORE = {**CONFIG, "store.segment_size": "16MiB", "store.pool_segments": 2}
 
 
 def ready_pool(server, count):
-    """Waits until so many log files are prepared."""
-    wait_until(lambda: server.metrics()["tidemq_store_segments_pool"] == count,
+    """Waits until so many log files are prepared; the last one is only as the present one fills up."""
+    wait_until(lambda: server.metrics()["tidemq_store_segments_pool"] >= count,
                what="the log files being prepared")
 
 
@@ -29,7 +29,7 @@ def test_no_room_for_a_checkpoint(make_disk, make_server, new_client):
     away.disconnect()
     publisher = Publisher(server, V5, "a", 1)
     assert publisher.publish()
-    ready_pool(server, 2)
+    ready_pool(server, 1)
     disk.fill()
     made = []
     for number in range(400):  # rows of 30 KiB, more than LMDB has free pages for
@@ -76,7 +76,7 @@ def test_no_room_for_the_index(make_disk, make_server, new_client):
     away.disconnect()
     publisher = Publisher(server, V5, "a", 1, size=100)
     assert publisher.publish()
-    ready_pool(server, 2)
+    ready_pool(server, 1)
     disk.fill()
     for _ in range(20_000):
         if not publisher.publish():
