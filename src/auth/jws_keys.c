@@ -168,7 +168,7 @@ int jws_keys_pem(struct slice pem, uint32_t allowed, struct jws_keys **ret_keys,
     }
     gnutls_pubkey_deinit(key);
     if (err < 0)
-        keys = jws_keys_unref(keys);
+        (void)jws_keys_unref(keys);
     else
         *ret_keys = keys;
     return err;
@@ -242,7 +242,7 @@ int jws_keys_set(struct slice json, uint32_t allowed, struct jws_keys **ret_keys
     }
     json_decref(set);
     if (err < 0)
-        keys = jws_keys_unref(keys);
+        (void)jws_keys_unref(keys);
     else
         *ret_keys = keys;
     return err;

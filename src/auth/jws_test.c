@@ -230,8 +230,9 @@ static void keys_are_found_by_name(void **state)
 static void sets_leave_out_what_is_of_no_use(void **state)
 {
     (void)state;
+    static const char secret[] = "{\"kty\": \"oct\", \"k\": \"" TEST_SECRET "\", \"kid\": \"x\"}";
     static const char *const useless[] = {
-        "{\"kty\": \"oct\", \"k\": \"" TEST_SECRET "\", \"kid\": \"x\"}",
+        secret,
         "{\"kty\": \"RSA\"}",
         "{\"kty\": \"RSA\", \"n\": \"AQAB\", \"e\": \"AQAB\"}",
         "{\"kty\": \"EC\", \"crv\": \"P-256\", \"x\": \"AAAA\", \"y\": \"AAAA\"}",

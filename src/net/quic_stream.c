@@ -182,6 +182,7 @@ static int on_open(ngtcp2_conn *ngtcp2, int64_t id, void *data)
     return code == 0 ? 0 : NGTCP2_ERR_CALLBACK_FAILURE;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): ngtcp2 gives the parameters */
 static int on_data(ngtcp2_conn *ngtcp2, uint32_t flags, int64_t id, uint64_t offset,
                    const uint8_t *bytes, size_t size, void *data, void *stream_data)
 {

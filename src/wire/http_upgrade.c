@@ -255,6 +255,8 @@ static bool is_key(struct slice key)
 static const struct refusal *judge(const struct http_upgrade_rules *rules,
                                    const struct request *request)
 {
+    ASSERT(request->version.size == 8); /* read_line has seen to it */
+    ASSERT(request->version.bytes != NULL);
     if (memcmp(request->version.bytes, "HTTP/1.", 7) != 0 || request->version.bytes[7] < '1')
         return &bad_http_version;
     if (request->host_count != 1)
@@ -304,6 +306,7 @@ static void base64_write(const uint8_t *bytes, uint32_t size, struct strbuf *tex
 static int add_proof(struct slice key, struct strbuf *text)
 {
     uint8_t together[KEY_SIZE + sizeof GUID - 1], hash[SHA1_SIZE];
+    ASSERT(key.bytes != NULL);
     memcpy(together, key.bytes, KEY_SIZE);
     memcpy(together + KEY_SIZE, GUID, sizeof GUID - 1);
     if (gnutls_hash_fast(GNUTLS_DIG_SHA1, together, sizeof together, hash) < 0)

@@ -6,8 +6,10 @@ so that what speaks MQTT over TCP does so over WebSocket too.
 
 import base64
 import hashlib
+import io
 import os
 import socket
+import ssl
 import struct
 from dataclasses import dataclass
 
@@ -161,6 +163,24 @@ class WebSocket:
         return found.payload[2:].decode()
 
 
+class Incoming(io.RawIOBase):
+    """What a channel receives, as a file."""
+
+    def __init__(self, channel):
+        super().__init__()
+        self.channel = channel
+
+    def readable(self):
+        """It is."""
+        return True
+
+    def readinto(self, room):
+        """Fills some of the room."""
+        data = self.channel.recv(len(room))
+        room[:len(data)] = data
+        return len(data)
+
+
 class Channel:
     """The bytes in the binary frames of a connected socket, as a socket."""
 
@@ -169,6 +189,21 @@ class Channel:
         self.web.open(path=path)
         self._bytes = b""
         self._ended = False
+        self._unsent, self._part = b"", 0  # of a frame that is half out, and its payload's size
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def setblocking(self, blocks):
+        """Of the socket below."""
+        self.web.sock.setblocking(blocks)
+
+    def makefile(self, _mode):
+        """For reading."""
+        return io.BufferedReader(Incoming(self))
 
     def setsockopt(self, *args):
         """Of the socket below."""
@@ -187,7 +222,15 @@ class Channel:
         if data:
             self.web.send(frame(BINARY, data))
 
-    send = sendall
+    def send(self, data):
+        """As much as a frame holds, once all of it is out; 0: to be tried again."""
+        if not self._unsent:
+            self._unsent, self._part = frame(BINARY, bytes(data[:16384])), len(data[:16384])
+        try:
+            self._unsent = self._unsent[self.web.sock.send(self._unsent):]
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            pass
+        return 0 if self._unsent else self._part
 
     def recv(self, size, *_):
         """What came in frames; b'' at the end, be it told by a close frame or not."""

@@ -290,7 +290,7 @@ VIOLATIONS = {
     "huge length": (1009, b"\x82\xff\x7f" + b"\xff" * 7 + b"mask"),
     "a little too large": (1009, b"\x82\xff" + struct.pack(">Q", 2 * 1024 * 1024 + 1) + b"mask"),
     "text": (1003, frame(TEXT, CONNECT)),  # [MQTT3-6.0.0-1] [MQTT5-6.0.0-1]
-    "fragmented text": (1003, frame(TEXT, b"hel", fin=False)),
+    "fragmented text": (1003, frame(TEXT, b"te", fin=False)),
     "close with half a code": (1002, frame(CLOSE, b"\x03")),
     "close with bad text": (1007, frame(CLOSE, b"\x03\xe8\xff\xfe")),
     **{f"close {code}": (1002, frame(CLOSE, struct.pack(">H", code)))
