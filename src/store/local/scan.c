@@ -252,8 +252,10 @@ int scan_chain(const struct segment *segment, const struct segment *next, struct
     }
     if (next->base < segment->base ||
         next->base - segment->base > segment_capacity(segment->size)) {
-        errmsg_wrap(reterr, "segment '%s' at offset 0: does not begin where the one before ends",
-                    name);
+        char before[SEGMENT_NAME_SIZE];
+        segment_name(segment->number, before);
+        errmsg_wrap(reterr, "segment '%s' at offset 0: does not begin where '%s' before it ends",
+                    name, before);
         return ERR_CORRUPT;
     }
     return 0;
