@@ -72,6 +72,9 @@ def names_place(damage, said):
     """Whether a report says what and where."""
     numbers = [path.name for path in damage.changes]
     numbers += [str(int(path.stem)) for path in damage.changes if path.suffix == ".log"]
+    if "cut off before what had been made durable" in said:  # a file behind it is gone
+        numbers += [f"{int(path.stem) - 1:020}.log" for path in damage.changes
+                    if path.suffix == ".log"]
     named = any(re.search(rf"\b{re.escape(name)}\b", said) for name in numbers)
     place = re.search(r"offset \d+|is missing|cut off|position \d+", said)
     edge = re.search(r"(log:? (begins|ends|does not begin)|index: (a|the) file is missing) .*position \d+", said)
