@@ -164,16 +164,20 @@ class Client:
         self._ended.wait(TIMEOUT_S)
         self.paho.loop_stop()
 
+    def cut(self):
+        """Ends the connection below MQTT, in whatever state it is."""
+        sock = transport.socket_below(self.paho.socket())
+        if sock:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
     def abandon(self):
         """The end of a test: whatever the state is."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            sock = transport.socket_below(self.paho.socket())
-            if sock:
-                try:
-                    sock.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
+            self.cut()
             self.paho.loop_stop()
 
     def closed(self, timeout_s=TIMEOUT_S):

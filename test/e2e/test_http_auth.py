@@ -122,7 +122,7 @@ def test_a_client_that_leaves_meanwhile(asked, new_client, site):
     try:
         thread.start()
         site.wait_for(count + 1)
-        client.abandon()
+        client.cut()
         wait_until(lambda: asked.metrics()["tidemq_auth_waiting"] == 0, what="the cancellation")
     finally:
         hold.set()
