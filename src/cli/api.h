@@ -39,8 +39,6 @@ void api_add_escaped(struct api *api, const char *text, struct strbuf *out);
 /* Reads a page. path: "/v1/topics/", name: added percent-encoded, may be NULL.
  * Returns 0 with the answer (json_decref it), or < 0. */
 MUST_CHECK int api_get(struct api *api, const char *path, const char *name, json_t **ret_answer);
-/* Reads all pages of a list and returns the rows together. what: "topics", "clients" or
- * "certificates"; query: more arguments such as "&state=online". */
 /* Reads all pages of a list and returns the rows together. what: "topics", "clients", …; query:
  * more arguments such as "&state=online". */
 MUST_CHECK int api_list(struct api *api, const char *what, const char *query, json_t **ret_rows);

@@ -10,18 +10,6 @@ static const char *type_name(uint64_t type)
     return names[type < ARRAY_COUNT(names) ? type : 0];
 }
 
-static void add_list(struct table *table, const json_t *value)
-{
-    struct strbuf out;
-    strbuf_init(&out, 8192);
-    for (size_t i = 0; i < json_array_size(value); i++) {
-        const char *text = json_string_value(json_array_get(value, i));
-        strbuf_addf(&out, "%s%s", i > 0 ? ", " : "", text ? text : "");
-    }
-    table_add(table, out.text ? out.text : "");
-    strbuf_done(&out);
-}
-
 static int print_blocks(const json_t *rows)
 {
     static const char *const heads[] = {"NAME",     "SOURCE",  "TYPE",   "INCLUDE",
@@ -34,7 +22,7 @@ static int print_blocks(const json_t *rows)
         output_add_field(&table, row, "Source");
         table_add(&table, type_name(output_number(row, "Type")));
         output_add_field(&table, row, "Include");
-        add_list(&table, json_object_get(row, "Excludes"));
+        output_add_texts(&table, json_object_get(row, "Excludes"));
         table_add_time(&table, output_number(row, "ExpireTime"));
         output_add_field(&table, row, "Remark");
     }
@@ -43,43 +31,13 @@ static int print_blocks(const json_t *rows)
 
 static int list(int argc, const char *const *argv)
 {
-    struct call call = {0};
-    const struct arg_option options[] = {
-        API_OPTIONS(call.options),
-        {"--json", NULL, "Print JSON.", .on = &call.json},
-    };
-    const struct arg_spec spec = {
+    static const struct listing listing = {
         .usage = "tidemq block list",
         .about = "Lists the block rules that have not expired.",
-        .options = options,
-        .option_count = ARRAY_COUNT(options),
+        .what = "blocks",
+        .print = print_blocks,
     };
-    json_t *rows;
-    if (!output_begin(&call, &spec, argc, argv)) {
-        return call.code;
-    }
-    if (api_list(call.api, "blocks", "", &rows) == 0) {
-        call.code = call.json ? output_json(rows) : print_blocks(rows);
-        json_decref(rows);
-    }
-    (void)api_close(call.api);
-    return call.code;
-}
-
-/* Asks for an action; prints `done` when it has succeeded. Takes params. */
-static void change(struct call *call, const char *action, json_t *params, const char *done)
-{
-    json_t *response;
-    if (api_action(call->api, action, params, &response) < 0) {
-        return;
-    }
-    call->code = EXIT_OK;
-    if (call->json) {
-        call->code = output_json(response);
-    } else {
-        (void)printf("block rule '%s' %s\n", call->words.items[0], done);
-    }
-    json_decref(response);
+    return output_list(&listing, argc, argv);
 }
 
 static int add(int argc, const char *const *argv)
@@ -125,12 +83,8 @@ static int add(int argc, const char *const *argv)
     json_t *params =
         json_pack("{s:s,s:i,s:s,s:s*,s:s*}", "Name", call.words.items[0], "Type", type, "Include",
                   patterns[type - 1], "ExpireTime", expires, "Remark", remark);
-    json_t *list_of = json_array();
-    for (size_t i = 0; i < excludes.count; i++) {
-        (void)json_array_append_new(list_of, json_string(excludes.items[i]));
-    }
-    (void)json_object_set_new(params, "Excludes", list_of);
-    change(&call, "CreateBlockRule", params, "added");
+    (void)json_object_set_new(params, "Excludes", output_texts(&excludes));
+    output_action(&call, "CreateBlockRule", params, "block rule", "added");
     (void)api_close(call.api);
     return call.code;
 }
@@ -138,23 +92,13 @@ static int add(int argc, const char *const *argv)
 static int remove_one(int argc, const char *const *argv)
 {
     struct call call = {0};
-    const struct arg_option options[] = {
-        API_OPTIONS(call.options),
-        {"--json", NULL, "Print JSON.", .on = &call.json},
-    };
-    const struct arg_spec spec = {
-        .usage = "tidemq block remove NAME",
-        .about = "Removes a block rule that was added.",
-        .options = options,
-        .option_count = ARRAY_COUNT(options),
-        .words_min = 1,
-        .words_max = 1,
-    };
-    if (!output_begin(&call, &spec, argc, argv)) {
+    if (!output_begin_named(&call, "tidemq block remove NAME",
+                            "Removes a block rule that was added.", argc, argv)) {
         return call.code;
     }
-    change(&call, "DeleteBlockRule", json_pack("{s:s}", "BlockRuleName", call.words.items[0]),
-           "removed");
+    output_action(&call, "DeleteBlockRule",
+                  json_pack("{s:s}", "BlockRuleName", call.words.items[0]), "block rule",
+                  "removed");
     (void)api_close(call.api);
     return call.code;
 }

@@ -31,27 +31,13 @@ static int print_certificates(const json_t *rows)
 
 static int list(int argc, const char *const *argv)
 {
-    struct call call = {0};
-    const struct arg_option options[] = {
-        API_OPTIONS(call.options),
-        {"--json", NULL, "Print JSON.", .on = &call.json},
-    };
-    const struct arg_spec spec = {
+    static const struct listing listing = {
         .usage = "tidemq cert list",
         .about = "Lists the certificates and revocation lists in use, and when they expire.",
-        .options = options,
-        .option_count = ARRAY_COUNT(options),
+        .what = "certificates",
+        .print = print_certificates,
     };
-    json_t *rows;
-    if (!output_begin(&call, &spec, argc, argv)) {
-        return call.code;
-    }
-    if (api_list(call.api, "certificates", "", &rows) == 0) {
-        call.code = call.json ? output_json(rows) : print_certificates(rows);
-        json_decref(rows);
-    }
-    (void)api_close(call.api);
-    return call.code;
+    return output_list(&listing, argc, argv);
 }
 
 int cert_command(int argc, const char *const *argv)

@@ -150,22 +150,13 @@ static int kick(int argc, const char *const *argv)
         .words_min = 1,
         .words_max = 1,
     };
-    json_t *response;
     if (!output_begin(&call, &spec, argc, argv)) {
         return call.code;
     }
     json_t *params =
         json_pack("{s:s,s:b}", "ClientId", call.words.items[0], "DeleteSession", delete_session);
-    if (api_action(call.api, "KickOutClient", params, &response) == 0) {
-        call.code = EXIT_OK;
-        if (call.json) {
-            call.code = output_json(response);
-        } else {
-            (void)printf("client '%s' disconnected%s\n", call.words.items[0],
-                         delete_session ? ", its session deleted" : "");
-        }
-        json_decref(response);
-    }
+    output_action(&call, "KickOutClient", params, "client",
+                  delete_session ? "disconnected, its session deleted" : "disconnected");
     (void)api_close(call.api);
     return call.code;
 }

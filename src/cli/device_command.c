@@ -81,35 +81,16 @@ static int run_change(const struct change *change, json_t *params, int argc,
                       const char *const *argv)
 {
     struct call call = {0};
-    const struct arg_option options[] = {
-        API_OPTIONS(call.options),
-        {"--json", NULL, "Print JSON.", .on = &call.json},
-    };
-    const struct arg_spec spec = {
-        .usage = change->usage,
-        .about = change->about,
-        .options = options,
-        .option_count = ARRAY_COUNT(options),
-        .words_min = 1,
-        .words_max = 1,
-    };
-    if (!output_begin(&call, &spec, argc, argv)) {
+    if (!output_begin_named(&call, change->usage, change->about, argc, argv)) {
         json_decref(params);
         return call.code;
     }
     const char *id = call.words.items[0];
-    json_t *response;
     (void)json_object_set_new(params, "DeviceId", json_string(id));
-    if (api_action(call.api, change->action, params, &response) == 0) {
-        call.code = EXIT_OK;
-        if (change->shows_keys) {
-            call.code = describe(&call, id, true);
-        } else if (call.json) {
-            call.code = output_json(response);
-        } else {
-            (void)printf("device '%s' %s\n", id, change->said);
-        }
-        json_decref(response);
+    if (!change->shows_keys) {
+        output_action(&call, change->action, params, "device", change->said);
+    } else if (api_action(call.api, change->action, params, NULL) == 0) {
+        call.code = describe(&call, id, true);
     }
     (void)api_close(call.api);
     return call.code;
@@ -177,27 +158,13 @@ static int add(int argc, const char *const *argv)
 
 static int list(int argc, const char *const *argv)
 {
-    struct call call = {0};
-    const struct arg_option options[] = {
-        API_OPTIONS(call.options),
-        {"--json", NULL, "Print JSON.", .on = &call.json},
-    };
-    const struct arg_spec spec = {
+    static const struct listing listing = {
         .usage = "tidemq device list",
         .about = "Lists the devices.",
-        .options = options,
-        .option_count = ARRAY_COUNT(options),
+        .what = "devices",
+        .print = print_devices,
     };
-    json_t *rows;
-    if (!output_begin(&call, &spec, argc, argv)) {
-        return call.code;
-    }
-    if (api_list(call.api, "devices", "", &rows) == 0) {
-        call.code = call.json ? output_json(rows) : print_devices(rows);
-        json_decref(rows);
-    }
-    (void)api_close(call.api);
-    return call.code;
+    return output_list(&listing, argc, argv);
 }
 
 static int show(int argc, const char *const *argv)

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define CELL_MAX 8192u
+
 int output_dispatch(const char *command, const struct subcommand *subcommands, size_t count,
                     int argc, const char *const *argv)
 {
@@ -59,6 +61,65 @@ bool output_begin(struct call *call, const struct arg_spec *spec, int argc, cons
     return api_open(&call->options, &call->api) == 0;
 }
 
+bool output_begin_named(struct call *call, const char *usage, const char *about, int argc,
+                        const char *const *argv)
+{
+    const struct arg_option options[] = {
+        API_OPTIONS(call->options),
+        {"--json", NULL, "Print JSON.", .on = &call->json},
+    };
+    const struct arg_spec spec = {
+        .usage = usage,
+        .about = about,
+        .options = options,
+        .option_count = ARRAY_COUNT(options),
+        .words_min = 1,
+        .words_max = 1,
+    };
+    return output_begin(call, &spec, argc, argv);
+}
+
+int output_list(const struct listing *listing, int argc, const char *const *argv)
+{
+    struct call call = {0};
+    const struct arg_option options[] = {
+        API_OPTIONS(call.options),
+        {"--json", NULL, "Print JSON.", .on = &call.json},
+    };
+    const struct arg_spec spec = {
+        .usage = listing->usage,
+        .about = listing->about,
+        .options = options,
+        .option_count = ARRAY_COUNT(options),
+    };
+    json_t *rows;
+    if (!output_begin(&call, &spec, argc, argv)) {
+        return call.code;
+    }
+    if (api_list(call.api, listing->what, "", &rows) == 0) {
+        call.code = call.json ? output_json(rows) : listing->print(rows);
+        json_decref(rows);
+    }
+    (void)api_close(call.api);
+    return call.code;
+}
+
+void output_action(struct call *call, const char *action, json_t *params, const char *thing,
+                   const char *done)
+{
+    json_t *response;
+    if (api_action(call->api, action, params, &response) < 0) {
+        return;
+    }
+    if (call->json) {
+        call->code = output_json(response);
+    } else {
+        (void)printf("%s '%s' %s\n", thing, call->words.items[0], done);
+        call->code = finish(0);
+    }
+    json_decref(response);
+}
+
 int output_show(const struct show *show, int argc, const char *const *argv)
 {
     struct call call = {0};
@@ -85,6 +146,28 @@ int output_show(const struct show *show, int argc, const char *const *argv)
     }
     (void)api_close(call.api);
     return call.code;
+}
+
+void output_add_texts(struct table *table, const json_t *value)
+{
+    struct strbuf out;
+    strbuf_init(&out, CELL_MAX);
+    strbuf_add(&out, json_is_string(value) ? json_string_value(value) : "");
+    for (size_t i = 0; i < json_array_size(value); i++) {
+        const char *text = json_string_value(json_array_get(value, i));
+        strbuf_addf(&out, "%s%s", i > 0 ? "," : "", text ? text : "");
+    }
+    table_add(table, out.text ? out.text : "");
+    strbuf_done(&out);
+}
+
+json_t *output_texts(const struct arg_values *values)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < values->count; i++) {
+        (void)json_array_append_new(list, json_string(values->items[i]));
+    }
+    return list;
 }
 
 void output_add_field(struct table *table, const json_t *object, const char *name)

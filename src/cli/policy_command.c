@@ -6,20 +6,6 @@
 
 #define PATH_MAX_SIZE 8192u
 
-/* "a,b" as it is, or the items of a list with commas between. */
-static void add_texts(struct table *table, const json_t *value)
-{
-    struct strbuf out;
-    strbuf_init(&out, PATH_MAX_SIZE);
-    strbuf_add(&out, json_is_string(value) ? json_string_value(value) : "");
-    for (size_t i = 0; i < json_array_size(value); i++) {
-        const char *text = json_string_value(json_array_get(value, i));
-        strbuf_addf(&out, "%s%s", i > 0 ? "," : "", text ? text : "");
-    }
-    table_add(table, out.text ? out.text : "");
-    strbuf_done(&out);
-}
-
 /* The conditions of a policy other than topics, in a few words. */
 static void add_conditions(struct table *table, const json_t *row)
 {
@@ -56,7 +42,7 @@ static int print_policies(const json_t *rows)
         output_add_field(&table, row, "Priority");
         output_add_field(&table, row, "Effect");
         output_add_field(&table, row, "Actions");
-        add_texts(&table, json_object_get(row, "Resources"));
+        output_add_texts(&table, json_object_get(row, "Resources"));
         add_conditions(&table, row);
     }
     return output_table(&table);
@@ -64,27 +50,13 @@ static int print_policies(const json_t *rows)
 
 static int list(int argc, const char *const *argv)
 {
-    struct call call = {0};
-    const struct arg_option options[] = {
-        API_OPTIONS(call.options),
-        {"--json", NULL, "Print JSON.", .on = &call.json},
-    };
-    const struct arg_spec spec = {
+    static const struct listing listing = {
         .usage = "tidemq policy list",
         .about = "Lists the policies in the order in which they decide.",
-        .options = options,
-        .option_count = ARRAY_COUNT(options),
+        .what = "policies",
+        .print = print_policies,
     };
-    json_t *rows;
-    if (!output_begin(&call, &spec, argc, argv)) {
-        return call.code;
-    }
-    if (api_list(call.api, "policies", "", &rows) == 0) {
-        call.code = call.json ? output_json(rows) : print_policies(rows);
-        json_decref(rows);
-    }
-    (void)api_close(call.api);
-    return call.code;
+    return output_list(&listing, argc, argv);
 }
 
 /* Sets a parameter that was given. */
@@ -93,31 +65,6 @@ static void set_text(json_t *params, const char *name, const char *text)
     if (text) {
         (void)json_object_set_new(params, name, json_string(text));
     }
-}
-
-static json_t *topics_json(const struct arg_values *topics)
-{
-    json_t *list = json_array();
-    for (size_t i = 0; i < topics->count; i++) {
-        (void)json_array_append_new(list, json_string(topics->items[i]));
-    }
-    return list;
-}
-
-/* Asks for an action; prints `done` with the name when it has succeeded. Takes params. */
-static void change(struct call *call, const char *action, json_t *params, const char *done)
-{
-    json_t *response;
-    if (api_action(call->api, action, params, &response) < 0) {
-        return;
-    }
-    call->code = EXIT_OK;
-    if (call->json) {
-        call->code = output_json(response);
-    } else {
-        (void)printf("policy '%s' %s\n", call->words.items[0], done);
-    }
-    json_decref(response);
 }
 
 static int add(int argc, const char *const *argv)
@@ -163,9 +110,9 @@ static int add(int argc, const char *const *argv)
     set_text(params, "Retain", retain);
     set_text(params, "Remark", remark);
     if (topics.count > 0) {
-        (void)json_object_set_new(params, "Resources", topics_json(&topics));
+        (void)json_object_set_new(params, "Resources", output_texts(&topics));
     }
-    change(&call, "CreateAuthorizationPolicy", params, "added");
+    output_action(&call, "CreateAuthorizationPolicy", params, "policy", "added");
     (void)api_close(call.api);
     return call.code;
 }
@@ -202,25 +149,14 @@ static uint64_t find_id(struct api *api, const char *name)
 static int remove_one(int argc, const char *const *argv)
 {
     struct call call = {0};
-    const struct arg_option options[] = {
-        API_OPTIONS(call.options),
-        {"--json", NULL, "Print JSON.", .on = &call.json},
-    };
-    const struct arg_spec spec = {
-        .usage = "tidemq policy remove NAME",
-        .about = "Removes a policy that was added.",
-        .options = options,
-        .option_count = ARRAY_COUNT(options),
-        .words_min = 1,
-        .words_max = 1,
-    };
-    if (!output_begin(&call, &spec, argc, argv)) {
+    if (!output_begin_named(&call, "tidemq policy remove NAME", "Removes a policy that was added.",
+                            argc, argv)) {
         return call.code;
     }
     const uint64_t id = find_id(call.api, call.words.items[0]);
     if (id > 0) {
-        change(&call, "DeleteAuthorizationPolicy", json_pack("{s:I}", "Id", (json_int_t)id),
-               "removed");
+        output_action(&call, "DeleteAuthorizationPolicy", json_pack("{s:I}", "Id", (json_int_t)id),
+                      "policy", "removed");
     }
     (void)api_close(call.api);
     return call.code;
@@ -266,6 +202,26 @@ struct query_item {
     const char *name, *value; /* value NULL: not given */
 };
 
+/* Adds the fields of a certificate's subject: "CommonName=pump". Returns 0, or < 0 after a
+ * sentence. */
+static int add_subject(struct api *api, const struct arg_values *subject, struct strbuf *path)
+{
+    for (size_t i = 0; i < subject->count; i++) {
+        const char *equals = strchr(subject->items[i], '=');
+        if (!equals) {
+            (void)fprintf(stderr,
+                          "tidemq: --subject '%s': a field, '=' and a text are needed, such as "
+                          "CommonName=pump\n",
+                          subject->items[i]);
+            return ERR_INVALID;
+        }
+        strbuf_add(path, "&Certificate.Subject.");
+        strbuf_addf(path, "%.*s=", (int)(equals - subject->items[i]), subject->items[i]);
+        api_add_escaped(api, equals + 1, path);
+    }
+    return 0;
+}
+
 /* Asks for the page. Returns 0 or < 0. */
 static int ask(struct call *call, const struct query_item *items, size_t count,
                const struct arg_values *subject, json_t **ret_answer)
@@ -279,15 +235,13 @@ static int ask(struct call *call, const struct query_item *items, size_t count,
             api_add_escaped(call->api, items[i].value, &path);
         }
     }
-    for (size_t i = 0; i < subject->count; i++) { /* CommonName=pump */
-        const char *equals = strchr(subject->items[i], '=');
-        if (equals) {
-            strbuf_addf(&path, "&Certificate.Subject.%.*s=", (int)(equals - subject->items[i]),
-                        subject->items[i]);
-            api_add_escaped(call->api, equals + 1, &path);
-        }
+    int err = add_subject(call->api, subject, &path);
+    if (err < 0) {
+        strbuf_done(&path);
+        call->code = EXIT_USAGE;
+        return err;
     }
-    int err = strbuf_err(&path);
+    err = strbuf_err(&path);
     if (err < 0) {
         (void)fputs("tidemq: the arguments are too long\n", stderr);
     } else {

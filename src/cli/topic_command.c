@@ -23,17 +23,8 @@ static int create(int argc, const char *const *argv)
     if (!output_begin(&call, &spec, argc, argv)) {
         return call.code;
     }
-    json_t *response;
     json_t *params = json_pack("{s:s,s:s}", "Topic", call.words.items[0], "Remark", remark);
-    if (api_action(call.api, "CreateTopic", params, &response) == 0) {
-        call.code = EXIT_OK;
-        if (call.json) {
-            call.code = output_json(response);
-        } else {
-            (void)printf("topic '%s' created\n", call.words.items[0]);
-        }
-        json_decref(response);
-    }
+    output_action(&call, "CreateTopic", params, "topic", "created");
     (void)api_close(call.api);
     return call.code;
 }
@@ -58,27 +49,13 @@ static int print_topics(const json_t *rows)
 
 static int list(int argc, const char *const *argv)
 {
-    struct call call = {0};
-    const struct arg_option options[] = {
-        API_OPTIONS(call.options),
-        {"--json", NULL, "Print JSON.", .on = &call.json},
-    };
-    const struct arg_spec spec = {
+    static const struct listing listing = {
         .usage = "tidemq topic list",
         .about = "Lists the first-level topics.",
-        .options = options,
-        .option_count = ARRAY_COUNT(options),
+        .what = "topics",
+        .print = print_topics,
     };
-    json_t *rows;
-    if (!output_begin(&call, &spec, argc, argv)) {
-        return call.code;
-    }
-    if (api_list(call.api, "topics", "", &rows) == 0) {
-        call.code = call.json ? output_json(rows) : print_topics(rows);
-        json_decref(rows);
-    }
-    (void)api_close(call.api);
-    return call.code;
+    return output_list(&listing, argc, argv);
 }
 
 static int print_topic(const json_t *row)
@@ -124,20 +101,11 @@ static int delete (int argc, const char *const *argv)
         .words_min = 1,
         .words_max = 1,
     };
-    json_t *response;
     if (!output_begin(&call, &spec, argc, argv)) {
         return call.code;
     }
     json_t *params = json_pack("{s:s,s:b}", "Topic", call.words.items[0], "Force", force);
-    if (api_action(call.api, "DeleteTopic", params, &response) == 0) {
-        call.code = EXIT_OK;
-        if (call.json) {
-            call.code = output_json(response);
-        } else {
-            (void)printf("topic '%s' deleted\n", call.words.items[0]);
-        }
-        json_decref(response);
-    }
+    output_action(&call, "DeleteTopic", params, "topic", "deleted");
     (void)api_close(call.api);
     return call.code;
 }

@@ -6,8 +6,7 @@
  * only. It counts from the handshake, so a second ticket follows when another second has passed:
  * with that one such a client never seems to be older than its ticket.
  *
- * GnuTLS's state is not seen by the budget of memory, so it is counted by what it was measured to
- * take.
+ * GnuTLS's state is not seen by the budget of memory, so it is counted by an estimate.
  */
 #include "net/quic_priv.h"
 

@@ -229,8 +229,9 @@ def test_conditions(guard, new_client, version):
 def test_command_line(make_server, new_client):
     """Policies that are added count at once and outlive a crash."""
     server = make_server(**{"authorization.enabled": True})
-    server.cli("policy", "add", "in", "--priority", "1", "--effect", "allow", "--action", "connect",
-               check=False)
+    short = server.cli("policy", "add", "in", "--priority", "1", "--effect", "allow", "--action",
+                       "connect", check=False)
+    assert short.returncode == 1 and "name" in short.stderr
     server.cli("policy", "add", "connect", "--priority", "1", "--effect", "allow", "--action",
                "connect")
     client = new_client(to=server)
@@ -273,6 +274,9 @@ def test_explanation(guard):
     denied = server.cli(*common, check=False)
     assert denied.returncode == 1
     assert denied.stdout.startswith("denied: no policy matches")
+    for text in ("CommonName", ""):
+        half = server.cli(*common, "--subject", text, check=False)
+        assert half.returncode == 2 and f"--subject '{text}'" in half.stderr
     wrong = server.cli("policy", "test", "--action", "fly", check=False)
     assert wrong.returncode == 1 and "connect, pub or sub" in wrong.stderr
     in_file = server.cli("policy", "remove", "own", check=False)
