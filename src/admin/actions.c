@@ -68,6 +68,31 @@ void actions_fail(struct request *request, const char *code, const char *fmt, ..
     reply(request, MHD_HTTP_OK, error_json(code, message));
 }
 
+void actions_fail_rule(struct request *request, int err, const char *detail, const char *exists,
+                       const char *missing)
+{
+    const char *code;
+    switch (err) {
+    case ERR_EXISTS:
+        code = exists;
+        break;
+    case ERR_FULL:
+        code = "LimitExceeded";
+        break;
+    case ERR_NOTFOUND:
+        code = missing;
+        break;
+    case ERR_AGAIN:
+    case ERR_UNAVAILABLE:
+        code = "ResourceUnavailable";
+        break;
+    default:
+        code = "InternalError";
+        break;
+    }
+    actions_fail(request, code, "%s", detail);
+}
+
 void actions_refuse_stranger(struct request *request)
 {
     reply(request, MHD_HTTP_UNAUTHORIZED,

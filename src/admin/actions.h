@@ -16,6 +16,11 @@ void actions_refuse_stranger(struct request *request);
 void actions_reply(struct request *request, json_t *response);
 void actions_fail(struct request *request, const char *code, const char *fmt, ...) PRINTF(3, 4);
 
+/* Fails for what changing a stored rule said. exists, missing: the codes for a name that is taken,
+ * and for one that is not there. */
+void actions_fail_rule(struct request *request, int err, const char *detail, const char *exists,
+                       const char *missing);
+
 /* One action. Answers, or waits. `params`: a JSON object, borrowed for the call. */
 typedef void action_fn(struct request *request, const json_t *params);
 

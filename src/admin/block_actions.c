@@ -1,34 +1,13 @@
 #include "admin/params.h"
 #include "broker/stored_rules.h"
 
-static void fail_block(struct request *request, int err, const char *detail)
-{
-    switch (err) {
-    case ERR_EXISTS:
-        actions_fail(request, "UnsupportedOperation.ResourceAlreadyExists", "%s", detail);
-        break;
-    case ERR_FULL:
-        actions_fail(request, "LimitExceeded", "%s", detail);
-        break;
-    case ERR_NOTFOUND:
-        actions_fail(request, "ResourceNotFound", "%s", detail);
-        break;
-    case ERR_AGAIN:
-    case ERR_UNAVAILABLE:
-        actions_fail(request, "ResourceUnavailable", "%s", detail);
-        break;
-    default:
-        actions_fail(request, "InternalError", "%s", detail);
-        break;
-    }
-}
-
 static void on_changed(void *data, int err, const char *detail, uint64_t id)
 {
     (void)id;
     struct request *request = data;
     if (request->connection && err < 0) {
-        fail_block(request, err, detail);
+        actions_fail_rule(request, err, detail, "UnsupportedOperation.ResourceAlreadyExists",
+                          "ResourceNotFound");
     } else if (request->connection) {
         actions_reply(request, NULL);
     }
@@ -84,7 +63,7 @@ void block_action_modify(struct request *request, const json_t *params)
     }
     const struct block *before = rulebook_block(request->admin->deps.rulebook, name);
     if (!before) {
-        fail_block(request, ERR_NOTFOUND, "there is no block rule of this name");
+        actions_fail(request, "ResourceNotFound", "there is no block rule of this name");
         return;
     }
     json_t *item = block_json_item(before);

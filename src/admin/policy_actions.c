@@ -2,34 +2,14 @@
 #include "auth/rule_json.h"
 #include "broker/stored_rules.h"
 
-static void fail_policy(struct request *request, int err, const char *detail)
-{
-    switch (err) {
-    case ERR_EXISTS:
-        actions_fail(request, "FailedOperation.DuplicateAuthorizationIdOrPriority", "%s", detail);
-        break;
-    case ERR_FULL:
-        actions_fail(request, "LimitExceeded", "%s", detail);
-        break;
-    case ERR_NOTFOUND:
-        actions_fail(request, "ResourceNotFound.AuthorizationPolicy", "%s", detail);
-        break;
-    case ERR_AGAIN:
-    case ERR_UNAVAILABLE:
-        actions_fail(request, "ResourceUnavailable", "%s", detail);
-        break;
-    default:
-        actions_fail(request, "InternalError", "%s", detail);
-        break;
-    }
-}
-
 /* A change has become durable, or failed. */
 static void on_changed(void *data, int err, const char *detail, uint64_t id)
 {
     struct request *request = data;
     if (request->connection && err < 0) {
-        fail_policy(request, err, detail);
+        actions_fail_rule(request, err, detail,
+                          "FailedOperation.DuplicateAuthorizationIdOrPriority",
+                          "ResourceNotFound.AuthorizationPolicy");
     } else if (request->connection) {
         json_t *response = json_object();
         if (id > 0) {
@@ -84,7 +64,8 @@ static const struct rule *find_policy(struct request *request, const json_t *par
     }
     const struct rule *rule = rulebook_policy(request->admin->deps.rulebook, (uint64_t)id);
     if (!rule) {
-        fail_policy(request, ERR_NOTFOUND, "there is no policy of this Id");
+        actions_fail(request, "ResourceNotFound.AuthorizationPolicy",
+                     "there is no policy of this Id");
     }
     return rule;
 }
