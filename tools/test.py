@@ -112,7 +112,7 @@ def suites(is_long):
         pytest("overload", ROOT / "test" / "overload", timeout_s=many, each_s=many),
         pytest("powerfail", ROOT / "test" / "powerfail", builds=(), each_s=600),
         ctest("asan"),
-        ctest("tsan", "-R", "^(base|io|net|store|broker)", "-E", "metawalk"),  # that has one thread only
+        ctest("tsan", "-R", "^(base|io|wire|net|store|auth|broker|proxy)", "-E", "metawalk"),  # that has one thread only
         Suite("docs", [python, "tools/check_docs.py"], ("release",)),
         pytest("tools", ROOT / "tools", ROOT / "test" / "spec", workers=2),
         Suite("tree", [python, "tools/check_tree.py"]),

@@ -234,13 +234,39 @@ static int check_access(const struct config *config, struct config_blame *ret_bl
     return ERR_INVALID;
 }
 
+/* As a browser writes it (RFC 6454, section 6.2): a scheme, "://", a host, perhaps a port; or
+ * "null".
+ */
+static bool is_origin(const char *text)
+{
+    const char *host = strstr(text, "://");
+    return strcmp(text, "null") == 0 ||
+           (host && host > text && host[3] != '\0' && !strpbrk(host + 3, "/?#@ "));
+}
+
+static int check_origins(const struct config *config, struct config_blame *ret_blame,
+                         struct strbuf *allowed)
+{
+    ret_blame->key = "websocket.origins";
+    for (size_t i = 0; i < config->websocket_origins.count; i++) {
+        const char *text = config->websocket_origins.items[i];
+        if (!is_origin(text)) {
+            ret_blame->item = text;
+            strbuf_add(allowed, "a scheme, :// and a host, with its port when it is not the usual "
+                                "one, such as https://app.example.com");
+            return ERR_INVALID;
+        }
+    }
+    return 0;
+}
+
 int config_check(const struct config *config, struct config_blame *ret_blame,
                  struct strbuf *allowed)
 {
     typedef int check_fn(const struct config *, struct config_blame *, struct strbuf *);
-    static check_fn *const checks[] = {check_data_dir,  check_store, check_retention,
-                                       check_listeners, check_admin, check_deny,
-                                       check_auth,      check_access};
+    static check_fn *const checks[] = {check_data_dir,  check_store,  check_retention,
+                                       check_listeners, check_admin,  check_deny,
+                                       check_auth,      check_access, check_origins};
     ret_blame->item = NULL;
     for (size_t i = 0; i < ARRAY_COUNT(checks); i++) {
         const int err = checks[i](config, ret_blame, allowed);

@@ -1,5 +1,5 @@
 #include "app/commands.h"
-#include "app/policy_file.h"
+#include "app/file_check.h"
 #include "app/server.h"
 #include "base/strbuf.h"
 
@@ -35,17 +35,6 @@ static int run(const struct config_source *source, const struct config *config)
     return err < 0 ? EXIT_FAILED : EXIT_OK;
 }
 
-/* What the configuration names and can be read without a server. */
-static int check_files(const struct config *config, struct errmsg *reterr)
-{
-    struct policies policies;
-    struct blocks blocks;
-    const int err = policy_file_read(config->authorization_policy_file, &policies, &blocks, reterr);
-    policies_done(&policies);
-    blocks_done(&blocks);
-    return err;
-}
-
 static int load_and_run(const struct config_source *source, bool check_only)
 {
     struct config config;
@@ -57,7 +46,7 @@ static int load_and_run(const struct config_source *source, bool check_only)
     if (!check_only) {
         return run(source, &config);
     }
-    const int err = check_files(&config, &why);
+    const int err = file_check(&config, &why);
     config_done(&config);
     if (err < 0) {
         (void)fprintf(stderr, "tidemq: %s\n", why.text);

@@ -12,7 +12,7 @@ import time
 import pytest
 from client import Client
 from pki import Pki, openssl
-from tidemq import StartFailed, sanitizers, wait_until
+from tidemq import StartFailed, run_serve, sanitizers, wait_until
 
 TIMEOUT_S = 20
 
@@ -179,6 +179,19 @@ def test_ocsp_response_is_stapled(make_server, own_pki):
     said = openssl(own_pki.folder, "s_client", "-connect", f"localhost:{server.port}", "-status",
                    "-CAfile", "ca.pem", input="x\n")
     assert "OCSP Response Status: successful" in said and "Cert Status: good" in said
+
+
+def test_check_reads_the_files(own_pki):
+    """`serve --check` says what the start would say of them."""
+    def check(certificate):
+        return run_serve("--set", "listeners=[mqtts://127.0.0.1:0]", "--set",
+                         f"tls.certificate={certificate}", "--set",
+                         f"tls.private_key={own_pki.path('server.key')}", "--check")
+
+    assert check(own_pki.path("server.pem")).returncode == 0
+    for name in ("device1.pem", "nowhere.pem"):
+        wrong = check(own_pki.path(name))
+        assert wrong.returncode == 2 and name in wrong.stderr, wrong.stderr
 
 
 def test_idle_links_are_small(make_server, pki):

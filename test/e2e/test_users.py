@@ -6,7 +6,7 @@ import signal
 
 import pytest
 from client import Client, Refused
-from tidemq import wait_until
+from tidemq import run_serve, wait_until
 from test_access import set_password
 
 BAD_USER, NOT_AUTHORIZED, BUSY = 0x86, 0x87, 0x89
@@ -26,6 +26,19 @@ def fixture_path(tmp_path):
     for user in ("stays", "changes", "goes"):
         set_password(path, user, f"{user}-secret")
     return path
+
+
+def test_check_reads_the_files(path, tmp_path):
+    """`serve --check` says what the start would say of passwords and keys."""
+    def check(key, file):
+        return run_serve("--check", "--set", f"data_dir={tmp_path / 'none'}", "--set", f"{key}={file}")
+
+    assert check("auth.password_file", path).returncode == 0
+    path.write_text("no hash\n")
+    for key, file in (("auth.password_file", path), ("auth.jwt.secret_file", tmp_path / "nowhere")):
+        wrong = check(key, file)
+        assert wrong.returncode == 2 and str(file) in wrong.stderr, wrong.stderr
+    assert not (tmp_path / "none").exists()
 
 
 def test_removed_users_leave(make_server, new_client, version, path):
