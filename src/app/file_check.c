@@ -3,10 +3,12 @@
 #include "app/mapping.h"
 #include "app/policy_file.h"
 #include "auth/auth.h"
+#include "auth/devices.h"
 #include "io/mailbox.h"
 #include "io/worker.h"
 #include "net/stack.h"
 #include "proxy/proxy.h"
+#include "store/mem/mem.h"
 
 static int check_policies(const struct config *config, struct errmsg *reterr)
 {
@@ -40,12 +42,31 @@ static int check_stacks(const struct config *config, struct errmsg *reterr)
     return 0;
 }
 
+static uint64_t wall_ms(void *data)
+{
+    return loop_wall_ms(data);
+}
+
+/* A table without devices: those there are, are in the store. */
+static int open_devices(struct loop *loop, struct store **ret_store, struct devices **ret_devices,
+                        struct errmsg *reterr)
+{
+    struct meta *meta = NULL;
+    const int err = mem_store_open(ret_store, &meta);
+    if (err < 0) {
+        errmsg_wrap(reterr, "could not open the engine mem: %s", err_text(err));
+        return err;
+    }
+    return devices_open(*ret_store, meta, wall_ms, loop, ret_devices, reterr);
+}
+
 /* Passwords and keys of tokens. The loop is never run, so nobody is asked for anything. */
 static int check_auth(const struct config *config, struct errmsg *reterr)
 {
     struct auth_config auth_config;
     struct auth_deps deps = {.workers = NULL};
     struct auth *auth = NULL;
+    struct store *store = NULL;
     mapping_auth(config, &auth_config);
     int err = loop_new(&deps.loop, reterr);
     if (err == 0) {
@@ -55,9 +76,14 @@ static int check_auth(const struct config *config, struct errmsg *reterr)
         err = mailbox_new(deps.loop, &deps.mailbox, reterr);
     }
     if (err == 0) {
+        err = open_devices(deps.loop, &store, &deps.devices, reterr);
+    }
+    if (err == 0) {
         err = auth_new(&auth_config, &deps, &auth, reterr);
     }
     (void)auth_free(auth);
+    (void)store_close(store);
+    (void)devices_close(deps.devices);
     if (deps.workers) {
         (void)worker_pool_free(deps.workers);
     }
