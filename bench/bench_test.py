@@ -5,6 +5,7 @@ import sys
 import tempfile
 import unittest
 
+import disk
 import peers
 import plots
 import report
@@ -106,7 +107,8 @@ class Reporting(unittest.TestCase):
     def test_report_says_what_the_results_say(self):
         text = report.report(self.content(), {})
         line = next(at for at in text.splitlines() if at.startswith("| " + FAN_IN.title))
-        self.assertIn("| <= 4.0, durable | yes | **2** | 20 [90 % delivered] | 0.10 | - | - |",
+        self.assertIn("| <= 4.0, durable | yes | **2** | 20 [90 % delivered] | "
+                      "0.10 (aim 0.19: yes) | - | - |",
                       line)
         self.assertIn("| <= 5.0, durable | **no** | **6** |", text)
         self.assertIn("x2.00 from 10 to 100: **more than linear**", text)
@@ -114,6 +116,20 @@ class Reporting(unittest.TestCase):
         self.assertIn("kill, floor: not run, no disk", text)
         self.assertIn("aedes did not take part: npm is not installed", text)
         self.assertIn("| 95 (the generator may be the limit) |", text)
+
+    def test_report_shows_what_the_machine_did_beside_latencies(self):
+        content = self.content()
+        pairs = next(r for r in content["results"] if r["row"] == "pairs")
+        pairs["disk_us"] = {"p50": 150.0, "p99": 410.0}
+        pairs["found"]["slip"] = {"p99_us": 8700.0}
+        self.assertIn("delivery | tidemq | 300 | 900 | 2,000 | 8,700 | 150 | 410 |",
+                      report.report(content, {}))
+
+    def test_a_target_holds_beside_mosquitto_on_another_machine(self):
+        self.assertEqual(report.show_aimed(0.1, 0.16), "0.10 (aim 0.16: yes)")
+        self.assertEqual(report.show_aimed(0.2, 0.16), "0.20 (aim 0.16: **no**)")
+        self.assertEqual(report.show_aimed(0.2, None), "0.20")
+        self.assertEqual(report.show_aimed(None, 0.16), "-")
 
     def test_plots_are_drawn_for_what_was_measured(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -192,6 +208,12 @@ class Running(unittest.TestCase):
         self.assertEqual((found["delivered"], found["duplicates"]), (2000, 0))
         _, figures, _ = self.run_row("fan_in_qos1_persistent", 2000)
         self.assertGreater(figures["log"], 256)
+
+    def test_the_disk_alone(self):
+        with tempfile.TemporaryDirectory(dir=servers.ROOT / "build") as folder:
+            times = disk.sync_times(folder)
+            self.assertTrue(0 < times["p50"] <= times["p99"])
+            self.assertEqual(list(pathlib.Path(folder).iterdir()), [])
 
     def test_latency_and_puback(self):
         found, figures, _ = self.run_row("pairs", 300)

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 
+import disk
 import peers
 import rows
 import scenarios
@@ -145,6 +146,8 @@ def run_once(args, row, name, program):
     result = {"row": row.key, "server": name, "count": count, "found": None, "figures": {},
               "notes": {}, "error": ""}
     try:
+        if row.scenario in scenarios.TIMED:
+            result["disk_us"] = disk.sync_times(folder)
         result["start_s"] = server.start()
         for load in cls.warm_up:
             scenarios.Run(args.loadgen, row, server, count).generate(args=load)

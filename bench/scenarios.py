@@ -263,6 +263,8 @@ def sessions(run):
 SCENARIOS = {scenario.__name__: scenario for scenario in (
     load, latency, puback, kill, backlog, connections, connect, retained, filters, sessions)}
 
+TIMED = ("latency", "puback")  # what a sync takes is measured before
+
 
 def run_row(loadgen, row, server, count, batch=None):
     """Runs a row against a started server. Returns what the generator found, the row's figures

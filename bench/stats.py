@@ -60,6 +60,23 @@ def is_met(figure, value):
     return value >= figure.target if figure.higher_is_better else value <= figure.target
 
 
+def ratio_aim(figure):
+    """The figure's target as a share of what mosquitto took where it was set, or None."""
+    return figure.target / figure.beside if figure.beside else None
+
+
+def times_beside(content, row, server):
+    """Medians, in microseconds, of what stands beside a row's latencies: {"late": p99 of how late
+    the generator was to publish, "disk_p50": ..., "disk_p99": of a sync by itself}; without what
+    no run has."""
+    runs = results_of(content, row, server)
+    found = {"late": [r["found"]["slip"]["p99_us"] for r in runs
+                      if r["found"] and r["found"].get("slip")],
+             **{f"disk_{key}": [r["disk_us"][key] for r in runs if "disk_us" in r]
+                for key in ("p50", "p99")}}
+    return {key: statistics.median(times) for key, times in found.items() if times}
+
+
 def delivered(content, row, server):
     """(delivered, due) of all runs of a row."""
     found = [r["found"] for r in results_of(content, row, server) if r["found"]]
