@@ -117,7 +117,7 @@ def suites(is_long):
         pytest("tools", ROOT / "tools", ROOT / "test" / "spec", workers=2),
         Suite("tree", [python, "tools/check_tree.py"]),
         Suite("spec", [python, "tools/spec_cover.py", "--check"]),
-        *([other_engine, races, web] if is_long else []),
+        *([other_engine, races, web, damage_asan] if is_long else []),
     ]
 
 
