@@ -248,9 +248,10 @@ class TideMQ(Server):
                                           for word in ("--set", setting)]
 
     def publish_one(self):
-        """One acknowledged message, so that the server has begun its first log file."""
+        """One acknowledged message, so that the server has begun its first log file; to a topic
+        that the policies of the row with policies allow."""
         self.exchange(b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04warm"
-                      b"\x32\x0a\x00\x04warm\x00\x01up", 4 + 4)  # CONNACK, PUBACK
+                      b"\x32\x10\x00\x0abench/warm\x00\x01up", 4 + 4)  # CONNACK, PUBACK
 
     def wait_quiet(self):
         """A new server prepares log files for the first seconds, and one more when it begins to
