@@ -22,6 +22,7 @@ struct admin;
 struct broker;
 struct devices;
 struct proxy;
+struct registry;
 struct rulebook;
 
 /* Shown to administrators. The texts are borrowed until admin_free. */
@@ -41,6 +42,7 @@ struct admin_deps {
     struct broker *broker;
     struct proxy *proxy;
     struct devices *devices;
+    struct registry *registry;
     struct rulebook *rulebook;
     struct log *log;
     struct metrics *metrics;

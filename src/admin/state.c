@@ -164,7 +164,7 @@ static void add_listener(void *data, const char *url, const char *bound)
 static json_t *device_json(const struct device *device)
 {
     json_t *row = json_object();
-    (void)json_object_set_new(row, "id", request_json_text(device->id));
+    (void)json_object_set_new(row, "id", request_json_text(device->record.name));
     (void)json_object_set_new(row, "enabled", json_boolean(device->enabled));
     (void)json_object_set_new(row, "created_ms", json_integer((json_int_t)device->created_ms));
     (void)json_object_set_new(row, "changed_ms", json_integer((json_int_t)device->changed_ms));
@@ -182,8 +182,8 @@ void pages_devices(struct request *request, const char *rest)
     struct page page = {.rows = json_array()};
     const struct devices *devices = request->admin->deps.devices;
     for (const struct device *it = devices_above(devices, after); it && count < limit;
-         it = devices_above(devices, it->id), count++) {
-        page_add(&page, device_json(it), it->id);
+         it = devices_above(devices, it->record.name), count++) {
+        page_add(&page, device_json(it), it->record.name);
     }
     reply_page(request, "devices", &page, count == limit);
 }

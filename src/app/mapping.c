@@ -77,11 +77,13 @@ static struct tls_names names_of(const struct config_list *list)
 
 static struct tls_options tls_of(const struct config *config)
 {
+    static const struct tls_authorities nobody = {0};
     return (struct tls_options){
         .certificates = names_of(&config->tls_certificate),
         .private_keys = names_of(&config->tls_private_key),
         .ocsp_responses = names_of(&config->tls_ocsp_response),
         .client_ca = config->tls_client_ca,
+        .registered = config->auth_x509_mode == X509_REGISTERED ? &nobody : NULL,
         .crl = config->tls_crl,
         .client_certificate = (enum tls_client_certificate)config->tls_client_certificate,
         .version_min =
