@@ -34,6 +34,9 @@ struct admin_config {
     uint64_t created_ms; /* when the instance was made, wall clock */
     uint64_t topics_max, filters_per_client_max, subscriptions_max, connections_max;
     uint64_t clients_max; /* online */
+    bool asks_registry;   /* clients are let in by the registry of certificates (auth/registry.h) */
+    bool trusts_cas;      /* … or at least asked for certificates */
+    bool enrols, activates; /* certificates register themselves, and are active at once */
 };
 
 /* All borrowed until admin_free. */

@@ -1,7 +1,6 @@
 #include "admin/certificate_json.h"
 
 #include "base/mem.h"
-#include "net/certificate_check.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -38,7 +37,7 @@ static void set_text(json_t *object, const char *name, const char *text)
 
 static void set_pem(json_t *object, const char *name, struct slice der)
 {
-    char *pem = certificate_write_pem(der);
+    char *pem = registry_pem(der);
     set_text(object, name, pem);
     mem_free(pem);
 }
@@ -62,7 +61,7 @@ static struct slice der_of(const struct certificate *certificate)
 json_t *registry_ca_json(const struct registry_ca *ca)
 {
     const struct certificate *certificate = ca->certificate;
-    char *issuer = certificate_issuer_name(certificate);
+    char *issuer = registry_issuer_of(ca);
     json_t *row = json_object();
     (void)json_object_set_new(row, "CaSn", request_json_text(ca->record.name));
     set_text(row, "CaCn", certificate->subject.common_name);

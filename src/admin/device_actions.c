@@ -203,7 +203,8 @@ void device_action_list(struct request *request, const json_t *params)
     }
     json_t *rows = json_array();
     const struct device *it = devices_above(devices, slice_of("", 0));
-    for (int64_t i = 0; it && i < offset + limit; i++, it = devices_above(devices, it->record.name)) {
+    for (int64_t i = 0; it && i < offset + limit;
+         i++, it = devices_above(devices, it->record.name)) {
         if (i >= offset) {
             (void)json_array_append_new(rows, device_item(request, it));
         }

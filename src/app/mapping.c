@@ -135,5 +135,9 @@ void mapping_admin(const struct config *config, const struct instance *instance,
         .subscriptions_max = config->limits_subscriptions,
         .connections_max = connections_max,
         .clients_max = config->limits_clients ? config->limits_clients : connections_max,
+        .asks_registry = config->auth_x509_mode == X509_REGISTERED,
+        .trusts_cas = config->tls_client_ca[0] != '\0',
+        .enrols = config->auth_x509_provision == X509_JITP,
+        .activates = config->auth_x509_automatic_activation,
     };
 }

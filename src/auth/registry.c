@@ -204,6 +204,16 @@ const struct tls_authorities *registry_authorities(const struct registry *regist
     return &registry->authorities;
 }
 
+char *registry_pem(struct slice der)
+{
+    return certificate_write_pem(der);
+}
+
+char *registry_issuer_of(const struct registry_ca *ca)
+{
+    return certificate_issuer_name(ca->certificate);
+}
+
 struct slice registry_code(const struct registry *registry)
 {
     const struct record *record = records_find(&registry->codes, slice_str(CODE_NAME));

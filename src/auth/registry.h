@@ -79,6 +79,11 @@ void registry_watch_authorities(struct registry *registry, registry_authorities_
 /* The CAs in state ACTIVE; changes in place, as long as the registry lives. */
 const struct tls_authorities *registry_authorities(const struct registry *registry);
 
+/* For people: a certificate in PEM, to be mem_freed, NULL when out of memory; and the common name
+ * of who has issued a CA's certificate, to be mem_freed, NULL: there is none. */
+MUST_CHECK char *registry_pem(struct slice der);
+MUST_CHECK char *registry_issuer_of(const struct registry_ca *ca);
+
 struct slice registry_code(const struct registry *registry); /* empty: none was applied for */
 uint64_t registry_ca_count(const struct registry *registry);
 uint64_t registry_certificate_count(const struct registry *registry);

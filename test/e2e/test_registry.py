@@ -457,6 +457,81 @@ def test_a_chain(make_server, tmp_path):
     assert_closed(client)
 
 
+# --- the command line ----------------------------------------------------------------------------------
+
+
+def test_commands(make_server, tmp_path):
+    """The whole life of a CA and a certificate, and what is wrong with arguments."""
+    server = make_server(**keys())
+    pki = make_ca(tmp_path)
+    code = server.cli("ca", "code").stdout.strip()
+    instance = server.action("DescribeInstance")
+    assert (instance["X509Mode"], instance["RegistrationCode"], instance["MaxCaNum"]) == (
+        "BYOC", code, 32)
+    assert (instance["DeviceCertificateProvisionType"], instance["AutomaticActivation"]) == (
+        "API", True)
+    pki.issue("verification", subject=f"/CN={code}")
+    added = server.cli("ca", "register", pki.path("ca.pem"), "--verification",
+                       pki.path("verification.pem"), "--inactive")
+    sn = added.stdout.strip()
+    assert sn == serial(pki)
+    assert server.cli_json("ca", "list") == [{
+        "sn": sn, "subject": "CN=Devices CA", "state": "INACTIVE", "devices": 0,
+        "not_after_s": server.action("DescribeCaCertificate", CaSn=sn)["NotAfterTime"] // 1000}]
+    assert "activated" in server.cli("ca", "activate", sn).stdout
+    pki.issue("one")
+    own = server.cli("device-cert", "register", pki.path("one.pem"), "--ca", sn, "--client-id",
+                     "one").stdout.strip()
+    assert own == serial(pki, "one")
+    row = server.cli_json("device-cert", "list")[0]
+    assert (row["sn"], row["client_id"], row["state"], row["ca_sn"]) == (own, "one", "ACTIVE", sn)
+    client = paho(server, pki, "one")
+    server.cli("device-cert", "deactivate", own)
+    assert_closed(client)
+    assert "INACTIVE" in server.cli("device-cert", "show", own.lower()).stdout
+    server.cli("device-cert", "activate", own)
+    paho(server, pki, "one").disconnect()
+    server.cli("device-cert", "revoke", own)
+    assert "PRIVATE" not in server.cli("device-cert", "show", own, "--json").stdout
+    assert server.cli_json("device-cert", "show", own)["Status"] == "REVOKED"
+    assert "Devices CA" in server.cli("ca", "show", sn).stdout
+    for words, code, told in (
+            (("ca", "register", pki.path("ca.pem")), 2, "--verification is needed"),
+            (("device-cert", "register", pki.path("one.pem")), 2, "--ca is needed"),
+            (("device-cert", "register", "/nowhere", "--ca", sn), 1, "could not read"),
+            (("ca", "register", pki.path("ca.key"), "--verification", pki.path("one.pem")), 1,
+             "not one certificate in PEM"),
+            (("device-cert", "register", pki.path("one.pem"), "--ca", "FF"), 1, "no CA of this"),
+            (("device-cert", "activate", own), 1, "revoked for good"),
+            (("ca", "remove", sn), 1, "delete those first"),
+            (("ca", "show", "FF"), 1, "no CA of this serial number")):
+        run = server.cli(*map(str, words), check=False)
+        assert run.returncode == code and told in run.stderr, (words, run)
+    server.cli("device-cert", "remove", own)
+    server.cli("ca", "deactivate", sn)
+    server.cli("ca", "remove", sn)
+    assert server.cli_json("ca", "list") == server.cli_json("device-cert", "list") == []
+
+
+def test_other_modes_do_not_ask_the_registry(make_server, tmp_path):
+    """It can be filled beforehand."""
+    pki = make_ca(tmp_path)
+    config = tls_keys(shared(), **{"auth.x509.mode": "name", "auth.anonymous": False,
+                                   "tls.client_ca": pki.path("ca.pem")})
+    server = make_server(**config)
+    assert server.action("DescribeInstance")["X509Mode"] == "mTLS"
+    for name in ("one", "two"):
+        pki.issue(name)
+    register_ca(server, pki)
+    register(server, pki, "one", "one")
+    client = paho(server, pki, "two")
+    server.action("RevokedDeviceCertificate", DeviceCertificateSn=serial(pki, "one"))
+    other = paho(server, pki, "one")
+    assert client.connected
+    client.disconnect()
+    other.disconnect()
+
+
 # --- what stays ------------------------------------------------------------------------------------------
 
 
