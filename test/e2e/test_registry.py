@@ -270,12 +270,9 @@ def test_strangers(home, ca, device, version, tmp_path):
     assert "unknown ca" in alert(home, foreign, "x")
     ca.issue("expired", start="20200101000000Z", end="20210101000000Z")
     assert "expired" in alert(home, ca, "expired")
-    with pytest.raises(Refused) as caught:
-        Client(home, "x", tls=context(ca, device), user="admin", password="x",
-               version=version).connect()
-        Client(home, "y", tls=context(ca, device), user="admin", password="x",
-               version=version).connect()
-    assert caught.value.reason == BAD_USER
+    claims = {"user": "admin", "password": "x", "version": version}
+    paho(home, ca, device, device, **claims).disconnect()
+    assert refused(home, ca, device, f"not-{device}", **claims) == BAD_USER
 
 
 ENDS = {"Deactivate": "DeactivateDeviceCertificate", "Revoke": "RevokedDeviceCertificate",
