@@ -22,6 +22,7 @@ struct admin;
 struct broker;
 struct devices;
 struct proxy;
+struct registry;
 struct rulebook;
 
 /* Shown to administrators. The texts are borrowed until admin_free. */
@@ -33,6 +34,9 @@ struct admin_config {
     uint64_t created_ms; /* when the instance was made, wall clock */
     uint64_t topics_max, filters_per_client_max, subscriptions_max, connections_max;
     uint64_t clients_max; /* online */
+    bool asks_registry;   /* clients are let in by the registry of certificates (auth/registry.h) */
+    bool trusts_cas;      /* … or at least asked for certificates */
+    bool enrols, activates; /* certificates register themselves, and are active at once */
 };
 
 /* All borrowed until admin_free. */
@@ -41,6 +45,7 @@ struct admin_deps {
     struct broker *broker;
     struct proxy *proxy;
     struct devices *devices;
+    struct registry *registry;
     struct rulebook *rulebook;
     struct log *log;
     struct metrics *metrics;

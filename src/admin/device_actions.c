@@ -164,7 +164,7 @@ static json_t *device_item(const struct request *request, const struct device *d
     static const char *const names[] = {"PrimaryKey", "SecondaryKey"};
     json_t *item = json_object();
     (void)json_object_set_new(item, "InstanceId", json_string(request->admin->config.instance_id));
-    (void)json_object_set_new(item, "DeviceId", request_json_text(device->id));
+    (void)json_object_set_new(item, "DeviceId", request_json_text(device->record.name));
     (void)json_object_set_new(item, "Status",
                               json_integer(device->enabled ? STATUS_ACTIVE : STATUS_INACTIVE));
     for (size_t i = 0; i < ARRAY_COUNT(names); i++) {
@@ -203,7 +203,8 @@ void device_action_list(struct request *request, const json_t *params)
     }
     json_t *rows = json_array();
     const struct device *it = devices_above(devices, slice_of("", 0));
-    for (int64_t i = 0; it && i < offset + limit; i++, it = devices_above(devices, it->id)) {
+    for (int64_t i = 0; it && i < offset + limit;
+         i++, it = devices_above(devices, it->record.name)) {
         if (i >= offset) {
             (void)json_array_append_new(rows, device_item(request, it));
         }

@@ -1,6 +1,7 @@
 /* This server as the one instance of the control plane. Fields of the API that stand for what the
  * server does not have are left out, or zero where their SDK expects a number. */
 #include "admin/params.h"
+#include "auth/registry.h"
 #include "broker/inspect.h"
 
 #include <string.h>
@@ -37,12 +38,26 @@ static json_t *common(const struct request *request)
     return row;
 }
 
+static void set_certificates(json_t *row, const struct admin *admin)
+{
+    const struct admin_config *config = &admin->config;
+    const char *mode = config->asks_registry ? "BYOC" : config->trusts_cas ? "mTLS" : "TLS";
+    (void)json_object_set_new(row, "X509Mode", json_string(mode));
+    (void)json_object_set_new(row, "DeviceCertificateProvisionType",
+                              json_string(config->enrols ? "JITP" : "API"));
+    (void)json_object_set_new(row, "AutomaticActivation", json_boolean(config->activates));
+    (void)json_object_set_new(row, "RegistrationCode",
+                              request_json_text(registry_code(admin->deps.registry)));
+    set_number(row, "MaxCaNum", REGISTRY_CAS_MAX);
+}
+
 void instance_action_describe(struct request *request, const json_t *params)
 {
     (void)params;
     json_t *response = common(request);
     /* Seconds here, milliseconds in the list: so it is in the API. */
     set_number(response, "CreatedTime", request->admin->config.created_ms / 1000);
+    set_certificates(response, request->admin);
     actions_reply(request, response);
 }
 

@@ -22,6 +22,9 @@ void pages_topic(struct request *request, const char *rest);
 void pages_clients(struct request *request, const char *rest);
 void pages_devices(struct request *request, const char *rest);
 void pages_device(struct request *request, const char *rest);
+/* CAs in one page. */
+void pages_cas(struct request *request, const char *rest);
+void pages_device_certificates(struct request *request, const char *rest);
 void pages_client(struct request *request, const char *rest);
 /* Policies and block rules of both origins, in the order in which they are asked. */
 void pages_policies(struct request *request, const char *rest);

@@ -30,6 +30,8 @@ static const struct route routes[] = {
     {"/v1/clients", false, false, false, pages_clients},
     {"/v1/devices", false, false, false, pages_devices},
     {"/v1/devices/", true, false, false, pages_device},
+    {"/v1/cas", false, false, false, pages_cas},
+    {"/v1/device-certificates", false, false, false, pages_device_certificates},
     {"/v1/clients/", true, false, false, pages_client},
     {"/v1/policies", false, false, false, pages_policies},
     {"/v1/policy-test", false, false, false, pages_policy_test},

@@ -3,6 +3,7 @@
 #include "admin/client_json.h"
 #include "admin/pages.h"
 #include "auth/devices.h"
+#include "auth/registry.h"
 #include "broker/inspect.h"
 #include "proxy/proxy.h"
 #include "proxy/proxy_tls.h"
@@ -164,7 +165,7 @@ static void add_listener(void *data, const char *url, const char *bound)
 static json_t *device_json(const struct device *device)
 {
     json_t *row = json_object();
-    (void)json_object_set_new(row, "id", request_json_text(device->id));
+    (void)json_object_set_new(row, "id", request_json_text(device->record.name));
     (void)json_object_set_new(row, "enabled", json_boolean(device->enabled));
     (void)json_object_set_new(row, "created_ms", json_integer((json_int_t)device->created_ms));
     (void)json_object_set_new(row, "changed_ms", json_integer((json_int_t)device->changed_ms));
@@ -182,8 +183,8 @@ void pages_devices(struct request *request, const char *rest)
     struct page page = {.rows = json_array()};
     const struct devices *devices = request->admin->deps.devices;
     for (const struct device *it = devices_above(devices, after); it && count < limit;
-         it = devices_above(devices, it->id), count++) {
-        page_add(&page, device_json(it), it->id);
+         it = devices_above(devices, it->record.name), count++) {
+        page_add(&page, device_json(it), it->record.name);
     }
     reply_page(request, "devices", &page, count == limit);
 }
@@ -196,6 +197,60 @@ void pages_device(struct request *request, const char *rest)
         return;
     }
     request_reply_json(request, MHD_HTTP_OK, device_json(device));
+}
+
+static json_t *ca_json(const struct registry_ca *ca)
+{
+    const struct certificate *certificate = ca->certificate;
+    json_t *row = json_object();
+    (void)json_object_set_new(row, "sn", request_json_text(ca->record.name));
+    (void)json_object_set_new(row, "subject", json_string(certificate->subject_text));
+    (void)json_object_set_new(row, "state", json_string(registry_state_text(ca->state)));
+    (void)json_object_set_new(row, "devices", json_integer((json_int_t)ca->device_count));
+    (void)json_object_set_new(row, "not_after_s", json_integer(certificate->not_after_s));
+    return row;
+}
+
+void pages_cas(struct request *request, const char *rest)
+{
+    (void)rest;
+    struct page page = {.rows = json_array()};
+    const struct registry *registry = request->admin->deps.registry;
+    for (const struct registry_ca *it = registry_ca_above(registry, slice_of("", 0)); it;
+         it = registry_ca_above(registry, it->record.name)) {
+        page_add(&page, ca_json(it), it->record.name);
+    }
+    reply_page(request, "cas", &page, false);
+}
+
+static json_t *device_certificate_json(const struct registry_certificate *it)
+{
+    json_t *row = json_object();
+    (void)json_object_set_new(row, "sn", request_json_text(it->record.name));
+    (void)json_object_set_new(row, "common_name", request_json_text(it->common_name));
+    (void)json_object_set_new(row, "client_id", request_json_text(it->client_id));
+    (void)json_object_set_new(row, "state", json_string(registry_state_text(it->state)));
+    (void)json_object_set_new(row, "source", json_string(it->came_by_itself ? "JITP" : "API"));
+    (void)json_object_set_new(row, "ca_sn", request_json_text(it->ca_sn));
+    (void)json_object_set_new(row, "not_after_s", json_integer(it->not_after_s));
+    return row;
+}
+
+void pages_device_certificates(struct request *request, const char *rest)
+{
+    (void)rest;
+    struct slice after;
+    size_t limit, count = 0;
+    if (!read_page(request, &after, &limit)) {
+        return;
+    }
+    struct page page = {.rows = json_array()};
+    const struct registry *registry = request->admin->deps.registry;
+    for (const struct registry_certificate *it = registry_above(registry, after);
+         it && count < limit; it = registry_above(registry, it->record.name), count++) {
+        page_add(&page, device_certificate_json(it), it->record.name);
+    }
+    reply_page(request, "device-certificates", &page, count == limit);
 }
 
 static json_t *store_json(struct admin *admin)

@@ -4,6 +4,7 @@
 #include "app/certificates.h"
 
 #include "app/server_priv.h"
+#include "auth/registry.h"
 #include "io/file_watch.h"
 #include "proxy/proxy_tls.h"
 
@@ -98,21 +99,49 @@ static void watch_again(struct server *server)
     }
 }
 
+/* Reads all of them anew. Returns 0, or an error with the reason in reterr; then nothing changes.
+ */
+static int renew(struct server *server, struct errmsg *reterr)
+{
+    struct proxy_config proxy;
+    server_proxy_config(server, &server->config, &proxy);
+    const int err = proxy_tls_stage(server->proxy, &proxy.tls, reterr);
+    if (err < 0) {
+        watch_again(server);
+        return err;
+    }
+    proxy_tls_commit(server->proxy);
+    certificates_changed(server);
+    return 0;
+}
+
 static void on_settled(struct timer *timer)
 {
     struct server *server = CONTAINER_OF(timer, struct server, certificate_settle);
-    struct proxy_config proxy;
     struct errmsg why = {0};
-    mapping_proxy(&server->config, server->connections_max, &proxy);
-    if (proxy_tls_stage(server->proxy, &proxy.tls, &why) < 0) {
+    if (renew(server, &why) < 0) {
         log_write(server->log, LOG_WARN, "server",
                   "files of certificates have changed, but the old ones stay in use: %s", why.text);
-        watch_again(server);
+    } else {
+        log_write(server->log, LOG_INFO, "server",
+                  "certificates read again: their files have changed");
+    }
+}
+
+/* Clients of a CA that is not active any more are refused by the authenticator in any case. */
+static void on_authorities(void *data)
+{
+    struct server *server = data;
+    struct errmsg why = {0};
+    if (server->config.auth_x509_mode != X509_REGISTERED) {
         return;
     }
-    proxy_tls_commit(server->proxy);
-    log_write(server->log, LOG_INFO, "server", "certificates read again: their files have changed");
-    certificates_changed(server);
+    if (renew(server, &why) < 0) {
+        log_write(server->log, LOG_WARN, "server",
+                  "the listeners do not know of the changed CAs yet, because the files of "
+                  "certificates cannot be read; mend them: %s",
+                  why.text);
+    }
 }
 
 static void on_change(void *data)
@@ -138,6 +167,7 @@ void certificates_start(struct server *server)
                   why.text);
     }
     certificates_changed(server);
+    registry_watch_authorities(server->registry, on_authorities, server);
     timer_start(loop_timers(server->loop), &server->certificate_reminder, REMIND_MS);
 }
 

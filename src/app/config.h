@@ -18,8 +18,9 @@ struct config_list {
 /* In the order of their words in config.def. */
 enum auth_anonymous { ANONYMOUS_AUTO, ANONYMOUS_TRUE, ANONYMOUS_FALSE };
 enum config_http_method { HTTP_POST, HTTP_GET };
-enum config_x509_mode { X509_OFF, X509_NAME };
+enum config_x509_mode { X509_OFF, X509_NAME, X509_REGISTERED };
 enum config_x509_client_id { X509_ANY, X509_COMMON_NAME };
+enum config_x509_provision { X509_API, X509_JITP };
 enum config_token_from { TOKEN_PASSWORD, TOKEN_USERNAME };
 enum config_duplicate { CONFIG_TAKEOVER, CONFIG_REJECT };
 enum config_tls_version { CONFIG_TLS_1_2, CONFIG_TLS_1_3 };

@@ -168,7 +168,10 @@ void config_auth(const struct config *config, struct auth_config *ret_auth)
         .chain = (const char *const *)config->auth_chain.items,
         .chain_count = (uint32_t)config->auth_chain.count,
         .x509 = {.by_name = config->auth_x509_mode == X509_NAME,
-                 .binds_client_id = config->auth_x509_client_id == X509_COMMON_NAME},
+                 .registered = config->auth_x509_mode == X509_REGISTERED,
+                 .binds_client_id = config->auth_x509_client_id == X509_COMMON_NAME,
+                 .enrols = config->auth_x509_provision == X509_JITP,
+                 .activates = config->auth_x509_automatic_activation},
         .jwt =
             {
                 .from_username = config->auth_jwt_from == TOKEN_USERNAME,

@@ -4,6 +4,7 @@
 #include "app/policy_file.h"
 #include "auth/auth.h"
 #include "auth/devices.h"
+#include "auth/registry.h"
 #include "io/mailbox.h"
 #include "io/worker.h"
 #include "net/stack.h"
@@ -47,17 +48,18 @@ static uint64_t wall_ms(void *data)
     return loop_wall_ms(data);
 }
 
-/* A table without devices: those there are, are in the store. */
-static int open_devices(struct loop *loop, struct store **ret_store, struct devices **ret_devices,
-                        struct errmsg *reterr)
+/* Tables without devices and certificates: those there are, are in the store. */
+static int open_tables(struct loop *loop, struct store **ret_store, struct auth_deps *deps,
+                       struct errmsg *reterr)
 {
     struct meta *meta = NULL;
-    const int err = mem_store_open(ret_store, &meta);
+    int err = mem_store_open(ret_store, &meta);
     if (err < 0) {
         errmsg_wrap(reterr, "could not open the engine mem: %s", err_text(err));
         return err;
     }
-    return devices_open(*ret_store, meta, wall_ms, loop, ret_devices, reterr);
+    err = devices_open(*ret_store, meta, wall_ms, loop, &deps->devices, reterr);
+    return err < 0 ? err : registry_open(*ret_store, meta, wall_ms, loop, &deps->registry, reterr);
 }
 
 /* Passwords and keys of tokens. The loop is never run, so nobody is asked for anything. */
@@ -76,7 +78,7 @@ static int check_auth(const struct config *config, struct errmsg *reterr)
         err = mailbox_new(deps.loop, &deps.mailbox, reterr);
     }
     if (err == 0) {
-        err = open_devices(deps.loop, &store, &deps.devices, reterr);
+        err = open_tables(deps.loop, &store, &deps, reterr);
     }
     if (err == 0) {
         err = auth_new(&auth_config, &deps, &auth, reterr);
@@ -84,6 +86,7 @@ static int check_auth(const struct config *config, struct errmsg *reterr)
     (void)auth_free(auth);
     (void)store_close(store);
     (void)devices_close(deps.devices);
+    (void)registry_close(deps.registry);
     if (deps.workers) {
         (void)worker_pool_free(deps.workers);
     }

@@ -77,11 +77,13 @@ static struct tls_names names_of(const struct config_list *list)
 
 static struct tls_options tls_of(const struct config *config)
 {
+    static const struct tls_authorities nobody = {0};
     return (struct tls_options){
         .certificates = names_of(&config->tls_certificate),
         .private_keys = names_of(&config->tls_private_key),
         .ocsp_responses = names_of(&config->tls_ocsp_response),
         .client_ca = config->tls_client_ca,
+        .registered = config->auth_x509_mode == X509_REGISTERED ? &nobody : NULL,
         .crl = config->tls_crl,
         .client_certificate = (enum tls_client_certificate)config->tls_client_certificate,
         .version_min =
@@ -133,5 +135,9 @@ void mapping_admin(const struct config *config, const struct instance *instance,
         .subscriptions_max = config->limits_subscriptions,
         .connections_max = connections_max,
         .clients_max = config->limits_clients ? config->limits_clients : connections_max,
+        .asks_registry = config->auth_x509_mode == X509_REGISTERED,
+        .trusts_cas = config->tls_client_ca[0] != '\0',
+        .enrols = config->auth_x509_provision == X509_JITP,
+        .activates = config->auth_x509_automatic_activation,
     };
 }

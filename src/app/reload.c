@@ -16,7 +16,7 @@ static int apply(struct server *server, struct config *fresh, struct errmsg *ret
         return err;
     }
     mapping_auth(fresh, &auth);
-    mapping_proxy(fresh, server->connections_max, &proxy);
+    server_proxy_config(server, fresh, &proxy);
     err = proxy_tls_stage(server->proxy, &proxy.tls, reterr);
     if (err == 0) {
         err = auth_configure(server->auth, &auth, reterr);
@@ -36,7 +36,7 @@ static int apply(struct server *server, struct config *fresh, struct errmsg *ret
     server->config = *fresh;
     limits_raise(server);
     mapping_broker(&server->config, &broker);
-    mapping_proxy(&server->config, server->connections_max, &proxy);
+    server_proxy_config(server, &server->config, &proxy);
     mapping_admin(&server->config, &server->instance, server->connections_max, &admin);
     broker_configure(server->broker, &broker);
     proxy_configure(server->proxy, &proxy);

@@ -4,6 +4,7 @@
 #include "app/notify.h"
 #include "app/policy_file.h"
 #include "auth/devices.h"
+#include "auth/registry.h"
 #include "base/mem.h"
 #include "io/file.h"
 #include "store/mem/mem.h"
@@ -108,10 +109,14 @@ static int start_core(struct server *server, struct errmsg *reterr)
 {
     struct broker_config broker;
     struct auth_config auth;
-    const int opened =
+    int err =
         devices_open(server->store, server->meta, wall_ms, server->loop, &server->devices, reterr);
-    if (opened < 0) {
-        return opened;
+    if (err == 0) {
+        err = registry_open(server->store, server->meta, wall_ms, server->loop, &server->registry,
+                            reterr);
+    }
+    if (err < 0) {
+        return err;
     }
     mapping_broker(&server->config, &broker);
     mapping_auth(&server->config, &auth);
@@ -135,15 +140,25 @@ static int start_core(struct server *server, struct errmsg *reterr)
         .log = server->log,
         .metrics = server->metrics,
         .devices = server->devices,
+        .registry = server->registry,
     };
-    const int err = broker_new(&broker, &broker_deps, &server->broker, reterr);
+    err = broker_new(&broker, &broker_deps, &server->broker, reterr);
     return err < 0 ? err : auth_new(&auth, &auth_deps, &server->auth, reterr);
+}
+
+void server_proxy_config(const struct server *server, const struct config *config,
+                         struct proxy_config *ret_proxy)
+{
+    mapping_proxy(config, server->connections_max, ret_proxy);
+    if (ret_proxy->tls.registered) {
+        ret_proxy->tls.registered = registry_authorities(server->registry);
+    }
 }
 
 static int start_proxy(struct server *server, struct errmsg *reterr)
 {
     struct proxy_config proxy;
-    mapping_proxy(&server->config, server->connections_max, &proxy);
+    server_proxy_config(server, &server->config, &proxy);
     const struct proxy_deps deps = {
         .loop = server->loop,
         .broker = server->broker,
@@ -178,6 +193,7 @@ static int start_admin(struct server *server, struct errmsg *reterr)
         .broker = server->broker,
         .proxy = server->proxy,
         .devices = server->devices,
+        .registry = server->registry,
         .rulebook = server->rulebook,
         .log = server->log,
         .metrics = server->metrics,
@@ -295,10 +311,14 @@ struct server *server_free(struct server *server)
     }
     (void)listener_free(server->admin_listener);
     (void)admin_free(server->admin);
+    if (server->registry) {
+        registry_watch_authorities(server->registry, NULL, NULL);
+    }
     server->proxy = proxy_free(server->proxy);
     (void)auth_free(server->auth);
     (void)store_close(server->store);
     (void)devices_close(server->devices);
+    (void)registry_close(server->registry);
     if (server->broker) {
         (void)broker_free(server->broker);
     }

@@ -30,6 +30,7 @@ struct server {
     struct store *store;
     struct meta *meta;
     struct devices *devices;
+    struct registry *registry;
     struct rulebook *rulebook;
     struct broker *broker;
     struct auth *auth;

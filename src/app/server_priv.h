@@ -10,6 +10,10 @@ void signals_close(struct server *server);
 /* server.c */
 void server_stop(struct server *server);
 
+/* server.c: mapping_proxy, and the registered CAs where the listeners are to trust them. */
+void server_proxy_config(const struct server *server, const struct config *config,
+                         struct proxy_config *ret_proxy);
+
 /* reload.c: reads the configuration again; applies all of it, or nothing and logs why. */
 void reload_config(struct server *server);
 

@@ -11,6 +11,8 @@
 #include "auth/http_auth.h"
 #include "auth/jwt.h"
 #include "auth/password.h"
+#include "auth/registry.h"
+#include "auth/registry_auth.h"
 #include "auth/x509_auth.h"
 #include "base/mem.h"
 #include "mqtt/props.h"
@@ -233,14 +235,16 @@ enum auth_result auth_connect(struct auth *auth, const struct auth_credentials *
 
 static bool has_x509(const struct auth_config *config)
 {
-    return config->x509.by_name;
+    return config->x509.by_name || config->x509.registered;
 }
 
 static int make_x509(struct auth *auth, const struct auth_config *config,
                      struct authenticator **ret_made, struct errmsg *reterr)
 {
     (void)reterr;
-    *ret_made = x509_auth_new(&config->x509, &auth->deps);
+    ASSERT(!config->x509.registered || auth->deps.registry != NULL);
+    *ret_made = config->x509.registered ? registry_auth_new(&config->x509, &auth->deps)
+                                        : x509_auth_new(&config->x509, &auth->deps);
     return 0;
 }
 
@@ -309,7 +313,7 @@ static const struct kind {
                 struct authenticator **ret_made, struct errmsg *reterr);
     const char *needs; /* what configures it */
 } kinds[] = {
-    {"x509", has_x509, make_x509, "auth.x509.mode"},
+    {X509_AUTH_NAME, has_x509, make_x509, "auth.x509.mode"},
     {DEVICE_AUTH_NAME, has_device, make_device, "auth.chain"},
     {"jwt", has_jwt, make_jwt, "auth.jwt.secret_file, public_key_file or jwks"},
     {"users", has_users, make_users, "auth.password_file"},
@@ -443,6 +447,14 @@ static void on_device_gone(void *data, struct slice id)
     identities_revoke(data, DEVICE_AUTH_NAME, id);
 }
 
+static void on_certificate_gone(void *data, struct slice sn)
+{
+    if (sn.size > 0)
+        identities_revoke(data, X509_AUTH_NAME, sn);
+    else
+        identities_review(data);
+}
+
 int auth_new(const struct auth_config *config, const struct auth_deps *deps, struct auth **ret_auth,
              struct errmsg *reterr)
 {
@@ -452,6 +464,8 @@ int auth_new(const struct auth_config *config, const struct auth_deps *deps, str
     identities_init(&auth->identities);
     if (deps->devices)
         devices_watch(deps->devices, on_device_gone, auth);
+    if (deps->registry)
+        registry_watch(deps->registry, on_certificate_gone, auth);
     const int err = auth_configure(auth, config, reterr);
     if (err < 0) {
         (void)auth_free(auth);
@@ -467,6 +481,8 @@ struct auth *auth_free(struct auth *auth)
         return NULL;
     if (auth->deps.devices)
         devices_watch(auth->deps.devices, NULL, NULL);
+    if (auth->deps.registry)
+        registry_watch(auth->deps.registry, NULL, NULL);
     forget_answered(auth);
     while (!list_empty(&auth->questions)) /* the end of one may answer others */
         auth_cancel(&LIST_FIRST(&auth->questions, struct question, node)->call);

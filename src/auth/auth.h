@@ -28,9 +28,10 @@ enum auth_result {
     AUTH_BUSY,            /* too many questions are waiting; the client may try again */
 };
 
-struct devices; /* auth/devices.h */
-struct peer;    /* net/peer.h */
-struct props;   /* mqtt/props.h */
+struct devices;  /* auth/devices.h */
+struct registry; /* auth/registry.h */
+struct peer;     /* net/peer.h */
+struct props;    /* mqtt/props.h */
 
 /* What a client presents; borrowed for the call. An authenticator may go on using it until it has
  * called done, or was cancelled: the chain keeps a copy. */
@@ -108,11 +109,12 @@ struct authenticator *authenticator_unref(struct authenticator *authenticator);
 /* Borrowed until auth_free. */
 struct auth_deps {
     struct worker_pool *workers;
-    struct mailbox *mailbox; /* of the loop */
-    struct loop *loop;       /* NULL: links do not expire; for tests */
-    struct log *log;         /* may be NULL */
-    struct metrics *metrics; /* may be NULL */
-    struct devices *devices; /* that may come with tokens of their own; may be NULL */
+    struct mailbox *mailbox;   /* of the loop */
+    struct loop *loop;         /* NULL: links do not expire; for tests */
+    struct log *log;           /* may be NULL */
+    struct metrics *metrics;   /* may be NULL */
+    struct devices *devices;   /* that may come with tokens of their own; may be NULL */
+    struct registry *registry; /* of certificates; may be NULL unless the configuration asks it */
 };
 
 struct auth;

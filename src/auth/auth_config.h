@@ -36,7 +36,10 @@ struct http_auth_config {
 /* The certificate of a client (auth/x509_auth.h). */
 struct x509_config {
     bool by_name;         /* who shows one is its common name */
+    bool registered;      /* the same, of those in the registry only (auth/registry_auth.h) */
     bool binds_client_id; /* which must be the client ID as well */
+    bool enrols;          /* certificates register themselves when they come first */
+    bool activates;       /* … and are active at once */
 };
 
 struct auth_config {

@@ -8,19 +8,17 @@
  */
 #pragma once
 
+#include "auth/records.h"
 #include "auth/sas.h"
 #include "base/log.h"
-#include "base/tree.h"
-#include "store/store.h"
 
-#define DEVICE_ID_MAX 256u
+#define DEVICE_ID_MAX RECORD_NAME_MAX
 #define DEVICES_MAX   10000000u
 
 struct devices;
 
 struct device {
-    struct treenode by_id;
-    struct slice id; /* owned */
+    struct record record; /* its name is the device's ID */
     bool enabled;
     struct sas_key keys[2]; /* the primary and the secondary one */
     uint64_t created_ms, changed_ms;
@@ -49,8 +47,7 @@ struct device_change {
     bool rotate;                   /* a new primary key; the old one becomes the secondary one */
 };
 
-/* data's owner lives until it is told: err = 0: the change is on disk. */
-typedef void device_done_fn(void *data, int err);
+typedef record_done_fn device_done_fn;
 
 /* Each returns 0, and calls done later; or < 0, and does not: ERR_INVALID: an ID is 1 to 256 bytes
  * of UTF-8 without control characters; ERR_EXISTS; ERR_NOTFOUND; ERR_AGAIN: a change of this device

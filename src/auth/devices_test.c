@@ -150,9 +150,9 @@ static void ids_are_checked_and_ordered(void **state)
         assert_int_equal(add(&fixture, ids[i]), 0);
     const struct device *it = devices_above(fixture.devices, slice_of("", 0));
     for (size_t i = 0; i < ARRAY_COUNT(sorted); i++) {
-        assert_true(slice_equal(it->id, slice_str(sorted[i])));
+        assert_true(slice_equal(it->record.name, slice_str(sorted[i])));
         assert_ptr_equal(find(&fixture, sorted[i]), it);
-        it = devices_above(fixture.devices, it->id);
+        it = devices_above(fixture.devices, it->record.name);
     }
     assert_null(it);
     close_fixture(&fixture);

@@ -9,6 +9,33 @@ struct x509_auth {
     bool binds_client_id;
 };
 
+const char *x509_complaint(const struct certificate *certificate, bool binds_client_id,
+                           const struct auth_credentials *credentials)
+{
+    const char *name = certificate->subject.common_name;
+    if (!name || !*name)
+        return "its subject has no common name";
+    if (binds_client_id && !slice_equal(slice_str(name), credentials->client_id))
+        return "its common name is not the client ID";
+    return NULL;
+}
+
+enum auth_result x509_refuse(const struct auth_deps *deps,
+                             const struct auth_credentials *credentials, const char *why)
+{
+    log_write(deps->log, LOG_INFO, "auth", "refused the certificate of the client at %s: %s",
+              credentials->address ? credentials->address : "?", why);
+    return AUTH_BAD_CREDENTIALS;
+}
+
+enum auth_result x509_allow(const struct certificate *certificate, struct auth_answer *ret_answer)
+{
+    ret_answer->username = slice_str(certificate->subject.common_name);
+    ret_answer->expire_at_ms =
+        certificate->not_after_s > 0 ? (uint64_t)certificate->not_after_s * 1000 : 0;
+    return AUTH_ALLOWED;
+}
+
 static enum auth_result x509_check(struct authenticator *authenticator,
                                    const struct auth_credentials *credentials, auth_done_fn *done,
                                    void *data, struct auth_answer *ret_answer,
@@ -22,22 +49,9 @@ static enum auth_result x509_check(struct authenticator *authenticator,
     (void)ret_call;
     if (!certificate)
         return AUTH_IGNORED;
-    const char *name = certificate->subject.common_name;
-    const char *wrong = NULL;
-    if (!name || !*name)
-        wrong = "its subject has no common name";
-    else if (auth->binds_client_id && !slice_equal(slice_str(name), credentials->client_id))
-        wrong = "its common name is not the client ID";
-    if (wrong) {
-        log_write(auth->deps.log, LOG_INFO, "auth",
-                  "refused the certificate of the client at %s: %s",
-                  credentials->address ? credentials->address : "?", wrong);
-        return AUTH_BAD_CREDENTIALS;
-    }
-    ret_answer->username = slice_str(name);
-    ret_answer->expire_at_ms =
-        certificate->not_after_s > 0 ? (uint64_t)certificate->not_after_s * 1000 : 0;
-    return AUTH_ALLOWED;
+    const char *wrong = x509_complaint(certificate, auth->binds_client_id, credentials);
+    return wrong ? x509_refuse(&auth->deps, credentials, wrong)
+                 : x509_allow(certificate, ret_answer);
 }
 
 static void x509_free(struct authenticator *authenticator)
@@ -46,7 +60,7 @@ static void x509_free(struct authenticator *authenticator)
 }
 
 static const struct authenticator_ops x509_auth_ops = {
-    .name = "x509",
+    .name = X509_AUTH_NAME,
     .check = x509_check,
     .free = x509_free,
 };

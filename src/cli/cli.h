@@ -9,6 +9,8 @@
 int topic_command(int argc, const char *const *argv);
 int client_command(int argc, const char *const *argv);
 int device_command(int argc, const char *const *argv);
+int ca_command(int argc, const char *const *argv);
+int device_cert_command(int argc, const char *const *argv);
 int policy_command(int argc, const char *const *argv);
 int block_command(int argc, const char *const *argv);
 int status_command(int argc, const char *const *argv);

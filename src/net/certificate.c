@@ -123,10 +123,12 @@ static int take_serial(gnutls_x509_crt_t crt, char **ret_text)
     size_t size = sizeof serial;
     if (gnutls_x509_crt_get_serial(crt, serial, &size) < 0)
         return ERR_MALFORMED;
+    const size_t zeros = size > 1 && serial[0] == 0; /* the sign of a number with its top bit set */
+    size -= zeros;
     char *text = mem_try_alloc(size * 2 + 1);
     if (!text)
         return ERR_NOMEM;
-    write_hex(serial, size, "0123456789ABCDEF", text);
+    write_hex(serial + zeros, size, "0123456789ABCDEF", text);
     *ret_text = text;
     return 0;
 }

@@ -329,7 +329,38 @@ static int load_authorities(struct tls_credentials *credentials, const char *pat
     return added < 0 ? complain_code(reterr, path, "cannot be used", added) : 0;
 }
 
-/* Dates are judged when it is used, not here. */
+/* Those of the registry, in addition. */
+static int add_registered(struct tls_credentials *credentials,
+                          const struct tls_authorities *registered, struct errmsg *reterr)
+{
+    static const char what[] = "the registry of CAs";
+    const unsigned count = credentials->authority_count;
+    gnutls_x509_crt_t *all =
+        gnutls_realloc(credentials->authorities, (count + registered->count + 1) * sizeof *all);
+    if (!all)
+        return ERR_NOMEM;
+    credentials->authorities = all;
+    for (size_t i = 0; i < registered->count; i++) {
+        const gnutls_datum_t der = {(unsigned char *)registered->ders[i].bytes,
+                                    registered->ders[i].size};
+        gnutls_x509_crt_t *crt = &all[credentials->authority_count];
+        int code = gnutls_x509_crt_init(crt);
+        if (code < 0)
+            return complain_code(reterr, what, "cannot be used", code);
+        credentials->authority_count++;
+        code = gnutls_x509_crt_import(*crt, &der, GNUTLS_X509_FMT_DER);
+        if (code < 0)
+            return complain_code(reterr, what, "holds no CA certificate that can be used", code);
+        list_certificate(credentials, TLS_FILE_CLIENT_CA, "(registered)", *crt);
+    }
+    if (registered->count == 0)
+        return 0; /* nobody's certificate is good */
+    const int added =
+        gnutls_certificate_set_x509_trust(credentials->gnutls, all + count, (int)registered->count);
+    return added < 0 ? complain_code(reterr, what, "cannot be used", added) : 0;
+}
+
+/* Dates are judged when it is used, not here. ERR_DENIED: none of the CAs has signed it. */
 static int check_revocations(const struct tls_credentials *credentials, gnutls_x509_crl_t crl,
                              const char *path, struct errmsg *reterr)
 {
@@ -341,14 +372,37 @@ static int check_revocations(const struct tls_credentials *credentials, gnutls_x
         return complain_code(reterr, path, "cannot be used", code);
     const unsigned dates =
         GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED | GNUTLS_CERT_REVOCATION_DATA_ISSUED_IN_FUTURE;
-    if (status & ~(dates | GNUTLS_CERT_INVALID))
-        return complain(reterr, path, "is not signed by one of the CAs in the client_ca");
+    return status & ~(dates | GNUTLS_CERT_INVALID) ? ERR_DENIED : 0;
+}
+
+/* Moves the lists that count to the front. Those of a registered CA that is not active now, or of
+ * one that is not registered yet, are left out: that is no fault of the file. */
+static int sift_revocations(struct tls_credentials *credentials, const struct tls_options *options,
+                            gnutls_x509_crl_t *crls, unsigned *count, struct errmsg *reterr)
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < *count; i++) {
+        const gnutls_x509_crl_t crl = crls[i];
+        const int err = check_revocations(credentials, crl, options->crl, reterr);
+        if (err == ERR_DENIED && options->registered)
+            continue;
+        if (err == ERR_DENIED)
+            return complain(reterr, options->crl,
+                            "is not signed by one of the CAs in the client_ca");
+        if (err < 0)
+            return err;
+        list_revocations(credentials, options->crl, crl);
+        crls[i] = crls[kept];
+        crls[kept++] = crl;
+    }
+    *count = kept;
     return 0;
 }
 
-static int load_revocations(struct tls_credentials *credentials, const char *path,
+static int load_revocations(struct tls_credentials *credentials, const struct tls_options *options,
                             struct errmsg *reterr)
 {
+    const char *path = options->crl;
     gnutls_datum_t bytes;
     int err = read_file(path, CRL_SIZE_MAX, &bytes, reterr);
     if (err < 0)
@@ -359,13 +413,10 @@ static int load_revocations(struct tls_credentials *credentials, const char *pat
     mem_free(bytes.data);
     if (code < 0)
         return complain_code(reterr, path, "holds no revocation list that can be used", code);
-    for (unsigned i = 0; i < count && err == 0; i++) {
-        err = check_revocations(credentials, crls[i], path, reterr);
-        if (err == 0)
-            list_revocations(credentials, path, crls[i]);
-    }
-    if (err == 0) {
-        err = revocations_new(crls, count, &credentials->revocations);
+    unsigned kept = count;
+    err = sift_revocations(credentials, options, crls, &kept, reterr);
+    if (err == 0 && kept > 0) {
+        err = revocations_new(crls, kept, &credentials->revocations);
         if (err < 0)
             errmsg_wrap(reterr, "could not take the revocation list in '%s': %s", path,
                         err_text(err));
@@ -384,7 +435,8 @@ static bool is_given(const char *text)
 static int load_clients(struct tls_credentials *credentials, const struct tls_options *options,
                         struct errmsg *reterr)
 {
-    const bool has_ca = is_given(options->client_ca);
+    const bool has_file = is_given(options->client_ca);
+    const bool has_ca = has_file || options->registered;
     enum tls_client_certificate wanted = options->client_certificate;
     if (wanted == TLS_CLIENT_AUTO)
         wanted = has_ca ? TLS_CLIENT_REQUIRED : TLS_CLIENT_NONE;
@@ -395,8 +447,10 @@ static int load_clients(struct tls_credentials *credentials, const struct tls_op
         errmsg_wrap(reterr, "client_certificate needs a client_ca to check certificates against");
         return ERR_INVALID;
     }
-    const int err = load_authorities(credentials, options->client_ca, reterr);
-    return err == 0 && is_given(options->crl) ? load_revocations(credentials, options->crl, reterr)
+    int err = has_file ? load_authorities(credentials, options->client_ca, reterr) : 0;
+    if (err == 0 && options->registered)
+        err = add_registered(credentials, options->registered, reterr);
+    return err == 0 && is_given(options->crl) ? load_revocations(credentials, options, reterr)
                                               : err;
 }
 

@@ -218,6 +218,32 @@ static void a_list_of_another_ca_is_refused(void **state)
     pki_pair_done(&false_ca);
 }
 
+/* A registry's CAs come and go while the file stays. */
+static void lists_of_cas_that_are_not_registered_wait(void **state)
+{
+    struct fixture *f = *state;
+    unsigned kinds[3] = {0};
+    struct tls_authorities registered = {0};
+    f->options.registered = &registered;
+    f->options.crl = f->crl;
+    struct tls_credentials *credentials = load(f);
+    tls_credentials_files(credentials, count_file, kinds);
+    assert_int_equal(kinds[TLS_FILE_CLIENT_CA] + kinds[TLS_FILE_CRL], 0);
+    assert_null(tls_credentials_unref(credentials));
+    gnutls_datum_t der = {0};
+    pki_check(gnutls_x509_crt_export2(f->ca.crt, GNUTLS_X509_FMT_DER, &der));
+    const struct slice ders[] = {slice_of(der.data, der.size), slice_of("x", 1)};
+    registered = (struct tls_authorities){ders, 1};
+    credentials = load(f);
+    tls_credentials_files(credentials, count_file, kinds);
+    assert_int_equal(kinds[TLS_FILE_CLIENT_CA], 1);
+    assert_int_equal(kinds[TLS_FILE_CRL], 1);
+    assert_null(tls_credentials_unref(credentials));
+    registered.count = 2;
+    refuse(f, ERR_INVALID, "the registry of CAs");
+    gnutls_free(der.data);
+}
+
 static struct certificate *parse(const struct pki_pair *pair, const struct pki_pair *behind)
 {
     struct certificate *certificate = NULL;
@@ -332,6 +358,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(dates_are_checked, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_does_not_fit_together_is_told, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_list_of_another_ca_is_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(lists_of_cas_that_are_not_registered_wait, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(revocation_is_found_anywhere_in_the_chain, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(many_revocations_are_told_apart, set_up, tear_down),

@@ -7,12 +7,12 @@
  */
 #pragma once
 
-#include "base/base.h"
+#include "base/buf.h"
 
 #define TLS_FILES_MAX 64 /* certificates of one listener */
 
 enum tls_client_certificate {
-    TLS_CLIENT_AUTO, /* required with a client_ca, else none */
+    TLS_CLIENT_AUTO, /* required with a client_ca or a registry, else none */
     TLS_CLIENT_NONE,
     TLS_CLIENT_OPTIONAL,
     TLS_CLIENT_REQUIRED,
@@ -25,13 +25,20 @@ struct tls_names {
     size_t count;
 };
 
+/* CA certificates in DER. */
+struct tls_authorities {
+    const struct slice *ders;
+    size_t count;
+};
+
 /* Texts are borrowed; NULL and empty ones mean that there is none. */
 struct tls_options {
     struct tls_names certificates;   /* PEM files: a certificate, and behind it its chain */
     struct tls_names private_keys;   /* PEM, one for each certificate; none: in the same files */
     struct tls_names ocsp_responses; /* DER, one for each certificate; may be fewer */
     const char *client_ca;           /* PEM: who may sign clients' certificates */
-    const char *crl;                 /* PEM: which of them are revoked */
+    const struct tls_authorities *registered; /* may sign them too; NULL: no registry is asked */
+    const char *crl;                          /* PEM: which of them are revoked */
     enum tls_client_certificate client_certificate;
     enum tls_version version_min;
     const char *priorities; /* of GnuTLS; with them version_min does not count */

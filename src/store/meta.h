@@ -1,8 +1,8 @@
 /* The metadata store: an ordered key-value store for sessions, subscriptions, cursors, retained
  * pointers, topics, devices. Keys are up to META_KEY_MAX bytes, values up to META_VALUE_MAX.
  *
- * The first byte of a key tells what it is: broker/rows.h has a list, and `D` is a device
- * (auth/devices.h).
+ * The first byte of a key tells what it is: broker/rows.h has a list, `D` is a device
+ * (auth/devices.h), `K`, `X` and `Y` are the registry's (auth/registry.h).
  *
  * Writes come as operations, grouped: the operations of one store_append (store/store.h) become
  * durable together with its message, or not at all. The rows are read back only when the server

@@ -35,7 +35,8 @@ class Pki:
             "[ca]\ndefault_ca=own\n[own]\ndir=.\ndatabase=index.txt\nserial=serial\nnew_certs_dir=.\n"
             "crlnumber=crlnumber\ncertificate=ca.pem\nprivate_key=ca.key\ndefault_md=sha256\n"
             "default_crl_days=30\npolicy=any\ncopy_extensions=none\nunique_subject=no\n"
-            "[any]\ncommonName=supplied\norganizationName=optional\n")
+            "[any]\ncommonName=supplied\norganizationName=optional\n"
+            "organizationalUnitName=optional\n")
 
     def path(self, name):
         """Where a file is."""
