@@ -191,7 +191,7 @@ class Running(unittest.TestCase):
         row = next(row for row in rows.ROWS if row.key == key)
         with tempfile.TemporaryDirectory() as folder:
             server = HastyTideMQ(TIDEMQ, folder, True,
-                                 ["store.segment_size=4MiB", *row.settings])
+                                 ["store.segment_size=4MiB", *row.settings], row.transport)
             self.addCleanup(server.stop)
             server.start()
             found, figures, notes = scenarios.run_row(LOADGEN, row, server, count)
@@ -204,8 +204,9 @@ class Running(unittest.TestCase):
         found, figures, _ = self.run_row("payload_16", 3000)
         self.assertEqual((found["delivered"], found["duplicates"]), (3000, 0))
         self.assertGreater(figures["cpu"], 0)
-        found, _, _ = self.run_row("fan_in_ws_qos1", 2000)
-        self.assertEqual((found["delivered"], found["duplicates"]), (2000, 0))
+        for key in ("fan_in_ws_qos1", "fan_in_tls_qos1", "fan_in_wss_qos0"):
+            found, _, _ = self.run_row(key, 2000)
+            self.assertEqual((found["delivered"], found["duplicates"]), (2000, 0))
         _, figures, _ = self.run_row("fan_in_qos1_persistent", 2000)
         self.assertGreater(figures["log"], 256)
 
@@ -228,8 +229,27 @@ class Running(unittest.TestCase):
 
     def test_connections(self):
         self.run_row("connections", 200)
-        self.run_row("connections_ws", 200)
+        for transport in ("ws", "tls", "wss", "quic"):
+            _, figures, _ = self.run_row(f"connections_{transport}", 200)
+            self.assertGreater(figures["bytes"], 0)
+
+    def test_handshakes(self):
         self.run_row("connect", 200)
+        found, figures, notes = self.run_row("tls_full", 200)
+        self.assertEqual((found["measures"][0]["connections"], notes["resumed"]), (200, 0))
+        self.assertGreater(figures["cpu_us"], 0)
+        _, _, notes = self.run_row("tls_resumed", 200)
+        self.assertGreaterEqual(notes["resumed"], 150)
+
+    def test_a_server_that_resumes_nothing_has_no_figure(self):
+        row = next(row for row in rows.ROWS if row.key == "tls_resumed")
+        found = {"ok": True, "error": "", "measures": [
+            {"name": "connect", "wall_s": 1.0, "connections": 200, "resumed": 149,
+             "server_cpu_s": 1.0}]}
+        runner = scenarios.Run(LOADGEN, row, HastyTideMQ(TIDEMQ, "/", True), 200)
+        runner.generate = lambda: found
+        told, figures = scenarios.handshakes(runner)
+        self.assertEqual((told["error"], figures), ("it resumed 149 of 200", {}))
 
     def test_retained(self):
         scenarios.PROBE_COUNT = 200

@@ -8,6 +8,7 @@ import pathlib
 
 PAYLOAD = 256
 SUBJECT = "tidemq"
+PLAIN, WITH_TLS, WITH_FRAMES = "mqtt", ("mqtts", "wss"), ("ws", "wss")
 
 
 @dataclasses.dataclass
@@ -45,6 +46,7 @@ class Row:
     has_floor: bool = False
     extra: bool = False  # only when asked for with --rows
     settings: tuple = ()  # TideMQ's own for this row
+    transport: str = "mqtt"  # the scheme of the listener that the load goes to
     servers: tuple = ()  # only these; empty: all
     others_count: int = 0  # the most for servers that are not in `full`; 0: no such limit
     full: tuple = (SUBJECT, "mosquitto")
@@ -116,7 +118,6 @@ PUBACK = [Figure("p50", "PUBACK p50", "us"),
 # 20 of them; the row beside is the same work without: 10 % more CPU is the most.
 POLICIES = ("authorization.enabled=true",
             f"authorization.policy_file={pathlib.Path(__file__).resolve().parent}/policies.yaml")
-WEBSOCKET = ("websocket.origins=[]",)  # any key of it adds the listener
 FREQUENT = ("store.checkpoint_interval=1s", "store.seal_entries=50000")
 
 
@@ -127,6 +128,27 @@ def puback(rate, burst):
 
 FILTER_LOAD = ["filters", "--filters", "{count}", "--subscribers", "{sessions}", "--publishers", 10,
                "--count", 40000, "--timeout", 20]
+
+
+BOTH = (SUBJECT, "mosquitto")  # those whose other transports are measured
+IDLE = ["idle", "--connections", "{count}", "--source-addresses", 4]
+CONNECT = ["connect", "--connections", 50, "--source-addresses", 16, "--count", "{count}"]
+EACH = [Figure("bytes", "user-space memory", "bytes each")]
+CONNECTED = [Figure("rate", "connected", "per s", None, "", True)]
+HANDSHAKES = [Figure("cpu_us", "server CPU", "us per connection"),
+              Figure("rate", "connections", "per s", None, "", True)]
+
+
+def fan_in_over(transport, name, qos):
+    """The same work as the row by TCP, so that one run shows what the transport adds."""
+    return Row(f"fan_in_{name}_qos{qos}", f"fan-in QoS {qos}, 100 to 1, all by {transport}://",
+               FAN_IN + ["--qos", qos], 200000 if qos else 400000, 30000 if qos else 60000, cpu(),
+               transport=transport, servers=BOTH, turns=2)
+
+
+def idle_over(transport, name):
+    return Row(f"connections_{name}", f"10,000 idle connections by {transport}://", IDLE, 10000, 10000,
+               EACH + CONNECTED, "connections", fixed=True, turns=1, servers=BOTH, transport=transport)
 
 
 MAIN = [
@@ -144,12 +166,8 @@ MAIN = [
         settings=POLICIES, servers=(SUBJECT,)),
     Row("fan_in_qos2", "fan-in QoS 2, 100 to 1, clean session", FAN_IN + ["--qos", 2],
         200000, 30000, cpu()),
-    Row("fan_in_ws_qos0", "fan-in QoS 0, 100 to 1, all by WebSocket",
-        FAN_IN + ["--qos", 0, "--websocket"], 1000000, 100000, cpu(), servers=(SUBJECT,),
-        settings=WEBSOCKET),
-    Row("fan_in_ws_qos1", "fan-in QoS 1, 100 to 1, clean session, all by WebSocket",
-        FAN_IN + ["--qos", 1, "--websocket"], 500000, 50000, cpu(), servers=(SUBJECT,),
-        settings=WEBSOCKET),
+    *(fan_in_over(transport, name, qos)
+      for transport, name in (("ws", "ws"), ("mqtts", "tls"), ("wss", "wss")) for qos in (0, 1)),
     Row("fan_out_qos0", "fan-out QoS 0, 1 to 500", FAN_OUT + ["--qos", 0], 4000, 300,
         cpu(0.5, "<= 0.5", 7.9), has_floor=True, least=100),
     Row("fan_out_qos1", "fan-out QoS 1, 1 to 500", FAN_OUT + ["--qos", 1], 2000, 200,
@@ -165,14 +183,16 @@ MAIN = [
          Figure("in_per_core", "taken in, durable", "msg per CPU s", 100000, ">= 100,000", True)],
         "backlog", persistent=True),
     Row("connections", "10,000 idle connections",
-        ["idle", "--connections", "{count}", "--source-addresses", 4], 10000, 10000,
-        [Figure("bytes", "user-space memory", "bytes each", 4096, "<= 4,096"),
-         Figure("rate", "connected", "per s", None, "", True)], "connections", fixed=True, turns=2),
-    Row("connections_ws", "10,000 idle connections by WebSocket",
-        ["idle", "--connections", "{count}", "--source-addresses", 4, "--websocket"], 10000, 10000,
-        [Figure("bytes", "user-space memory", "bytes each"),
-         Figure("rate", "connected", "per s", None, "", True)], "connections", fixed=True, turns=2,
-        servers=(SUBJECT,), settings=WEBSOCKET),
+        IDLE, 10000, 10000, [Figure("bytes", "user-space memory", "bytes each", 4096, "<= 4,096"),
+                             *CONNECTED], "connections", fixed=True, turns=2),
+    *(idle_over(transport, name) for transport, name in (("ws", "ws"), ("mqtts", "tls"), ("wss", "wss"))),
+    Row("connections_quic", "1,000 idle connections by quic://", ["--connections", "{count}"], 1000, 300,
+        EACH, "connections_quic", fixed=True, turns=1, servers=(SUBJECT,), transport="quic"),
+    Row("tls_full", "TLS 1.3, full handshake, CONNECT, CONNACK, DISCONNECT", CONNECT, 5000, 2000,
+        HANDSHAKES, "handshakes", fixed=True, turns=2, servers=BOTH, transport="mqtts"),
+    Row("tls_resumed", "the same with the ticket of the connection before",
+        CONNECT + ["--tls-resume"], 10000, 4000, HANDSHAKES, "handshakes", fixed=True, turns=2,
+        servers=BOTH, transport="mqtts"),
     Row("retained", "1,000,000 retained messages, then a # subscriber",
         ["retained", "--publishers", 100, "--count", "{count}", "--timeout", 20], 1000000, 50000,
         [Figure("cpu", "server CPU to stream", "CPU s per million delivered"),
@@ -207,14 +227,11 @@ MAIN = [
     Row("idle_subscribed", "10,000 idle connections, a filter each",
         ["idle", "--connections", "{count}", "--subscribe", "--source-addresses", 4], 10000, 10000,
         [Figure("bytes", "user-space memory", "bytes each")], "connections", extra=True),
-    Row("connect", "connect, CONNACK, DISCONNECT",
-        ["connect", "--connections", 50, "--source-addresses", 16, "--count", "{count}"], 20000,
-        10000, [Figure("rate", "connections", "per s", None, "", True)], "connect", extra=True),
+    Row("connect", "connect, CONNACK, DISCONNECT", CONNECT, 20000, 10000, HANDSHAKES, "handshakes",
+        extra=True),
 ]
 
 FAST = ("mosquitto", "tidemq", "rumqttd")
-BOTH = ("mosquitto", "tidemq")
-
 
 def fan_out_point(subscribers):
     deliveries = 1000000 if subscribers > 1 else 400000

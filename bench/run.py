@@ -141,7 +141,7 @@ def run_once(args, row, name, program):
     cls = peers.SERVERS[name]
     folder = tempfile.mkdtemp(prefix="bench-", dir=args.work_dir)
     settings = row.settings if name == rows.SUBJECT else ()
-    server = cls(program, folder, row.durable_for(cls), settings)
+    server = cls(program, folder, row.durable_for(cls), settings, row.transport)
     count = row.count_for(cls, args.quick)
     result = {"row": row.key, "server": name, "count": count, "found": None, "figures": {},
               "notes": {}, "error": ""}

@@ -2,6 +2,7 @@
 import json
 import os
 import subprocess
+import sys
 import threading
 import time
 
@@ -12,6 +13,8 @@ LOAD_TIMEOUT_S = 400
 OTHERS_TIMEOUT_S = 120  # a peer that is slower than that shall not hold up the rest
 SAMPLE_S = 0.02
 LOOKED_FOR = 1000  # sessions looked for after a restart
+OPEN_AT_ONCE = 50  # in the rows that count handshakes
+QUIC_IDLE = servers.ROOT / "bench/quic_idle.py"
 PROBE_RATE = 500
 PROBE_COUNT = 1500
 
@@ -31,13 +34,17 @@ class Run:
 
     def command(self, words):
         payload = [] if "--payload" in words else ["--payload", str(rows.PAYLOAD)]
-        port = self.server.websocket_port if "--websocket" in words else self.server.port
-        return [self.loadgen, *words, *payload, "--port", str(port), "--server-pid",
-                str(self.server.process.pid), "--json"]
+        layers = (["--tls"] * (self.row.transport in rows.WITH_TLS)
+                  + ["--websocket"] * (self.row.transport in rows.WITH_FRAMES))
+        return [self.loadgen, *words, *layers, *payload, "--port", str(self.server.load_port),
+                "--server-pid", str(self.server.process.pid), "--json"]
 
     def generate(self, *more, args=None):
         """Runs the load generator; returns what it found."""
-        command = self.command([*(args or self.args), *more])
+        return self.call(self.command([*(args or self.args), *more]))
+
+    def call(self, command):
+        """Runs a generator; returns what it found."""
         try:
             text = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False,
                                   timeout=self.timeout_s).stdout
@@ -159,10 +166,26 @@ def connections(run):
     return found, {"bytes": per(grown(part), count), "rate": per(count, part["wall_s"])}
 
 
-def connect(run):
+def connections_quic(run):
+    """By aioquic, from the environment of the tests, if it is there."""
+    python = servers.first_existing(servers.ROOT / "build/venv/bin/python") or sys.executable
+    found = run.call([python, str(QUIC_IDLE), *run.args, "--port", str(run.server.load_port),
+                      "--server-pid", str(run.server.process.pid)])
+    part = measure_of(found, "connect")
+    return found, {"bytes": per(grown(part), part["connections"])}
+
+
+def handshakes(run):
+    """Connections made and ended; with --tls-resume only if all but the first were resumed."""
     found = run.generate()
     part = measure_of(found, "connect")
-    return found, {"rate": per(part["connections"], part["wall_s"])} if part else {}
+    if not part or not found["ok"]:
+        return found, {}
+    run.notes["resumed"] = part["resumed"]
+    if "--tls-resume" in run.args and part["resumed"] < part["connections"] - OPEN_AT_ONCE:
+        return {**found, "error": f"it resumed {part['resumed']} of {part['connections']}"}, {}
+    return found, {"rate": per(part["connections"], part["wall_s"]),
+                   "cpu_us": per(part["server_cpu_s"], part["connections"], 1e6)}
 
 
 def retained(run):
@@ -261,7 +284,8 @@ def sessions(run):
 
 
 SCENARIOS = {scenario.__name__: scenario for scenario in (
-    load, latency, puback, kill, backlog, connections, connect, retained, filters, sessions)}
+    load, latency, puback, kill, backlog, connections, connections_quic, handshakes, retained, filters,
+    sessions)}
 
 TIMED = ("latency", "puback")  # what a sync takes is measured before
 

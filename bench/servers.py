@@ -14,6 +14,8 @@ import subprocess
 import time
 import urllib.request
 
+import rows
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 60
@@ -45,6 +47,20 @@ def anon_bytes(pid):
     return int(found[1]) * 1024 if found else 0
 
 
+def make_certificate(folder):
+    """A key and a certificate for localhost, in files of the folder; returns their paths. On a curve,
+    as the rows with TLS say."""
+    key, certificate = folder / "server.key", folder / "server.pem"
+    done = subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+         "-days", "30", "-subj", "/CN=localhost", "-addext",
+         "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
+        capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"openssl made no certificate: {done.stderr[-500:]}")
+    return key, certificate
+
+
 def disk_bytes(folder):
     """What the files below a folder take on the disk."""
     return sum(path.stat().st_blocks * 512 for path in pathlib.Path(folder).rglob("*")
@@ -61,12 +77,14 @@ class Server:
     quiet_timeout_s = QUIET_TIMEOUT_S
     warm_up = ()  # loads that are run before the measured one, and not counted
 
-    def __init__(self, program, folder, durable, extra=()):
+    def __init__(self, program, folder, durable, extra=(), transport=rows.PLAIN):
         self.program = program
         self.folder = pathlib.Path(folder)
         self.durable = durable
         self.extra = list(extra)  # a row's own settings; only TideMQ has any
-        self.port = free_port()
+        self.transport = transport
+        self.port = free_port()  # for MQTT over TCP, whatever the row
+        self.load_port = self.port if transport == rows.PLAIN else free_port()
         self.process = None
 
     @classmethod
@@ -191,6 +209,7 @@ class Mosquitto(Server):
         lines = [f"listener {self.port} 127.0.0.1", "allow_anonymous true",
                  "max_queued_messages 0", "max_inflight_messages 0", "set_tcp_nodelay true",
                  "log_dest none", f"persistence {'true' if self.durable else 'false'}"]
+        lines += self.second_listener()
         if self.durable:
             lines.append(f"persistence_location {self.folder}/")
         if os.geteuid() == 0:
@@ -200,14 +219,27 @@ class Mosquitto(Server):
         return [self.program, "-c", str(config)]
 
 
+    def second_listener(self):
+        """The lines for the row's transport."""
+        lines = []
+        if self.transport != rows.PLAIN:
+            lines.append(f"listener {self.load_port} 127.0.0.1")
+        if self.transport in rows.WITH_FRAMES:
+            lines.append("protocol websockets")
+        if self.transport in rows.WITH_TLS:
+            key, certificate = make_certificate(self.folder)
+            lines += [f"keyfile {key}", f"certfile {certificate}"]
+        return lines
+
+
 class TideMQ(Server):
     name = "tidemq"
     settings = ("defaults (fdatasync before every PUBACK and PUBREC, in all rows); "
                 "topics.auto_create true, auth.anonymous true")
 
-    def __init__(self, program, folder, durable, extra=()):
-        super().__init__(program, folder, durable, extra)
-        self.admin_port, self.websocket_port = free_port(), free_port()
+    def __init__(self, program, folder, durable, extra=(), transport=rows.PLAIN):
+        super().__init__(program, folder, durable, extra, transport)
+        self.admin_port = free_port()
 
     @classmethod
     def find(cls):
@@ -233,14 +265,17 @@ class TideMQ(Server):
         return f"tidemq, tree at {commit}" if commit else "tidemq"
 
     def listeners(self):
-        """One for TCP; one more for rows that set a key of WebSocket."""
+        """One for TCP, and one for the row's transport."""
         urls = [f"mqtt://127.0.0.1:{self.port}"]
-        if any(setting.startswith("websocket.") for setting in self.extra):
-            urls.append(f"ws://127.0.0.1:{self.websocket_port}")
-        return f"listeners=[{', '.join(urls)}]"
+        if self.transport == rows.PLAIN:
+            return [f"listeners=[{urls[0]}]"]
+        urls.append(f"{self.transport}://127.0.0.1:{self.load_port}")
+        key, certificate = make_certificate(self.folder)
+        return [f"listeners=[{', '.join(urls)}]", f"tls.private_key={key}",
+                f"tls.certificate={certificate}"]
 
     def command(self):
-        settings = [f"data_dir={self.folder}/data", self.listeners(),
+        settings = [f"data_dir={self.folder}/data", *self.listeners(),
                     f"admin.listen=127.0.0.1:{self.admin_port}", "topics.auto_create=true",
                     "auth.anonymous=true"]
         extra = os.environ.get("BENCH_TIDEMQ_SET", "").split()

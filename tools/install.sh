@@ -34,6 +34,8 @@ test_packages='
 libcmocka-dev unit tests
 e2fsprogs small disks of the tests of a full disk
 strace system calls of a server whose disk fails
+iproute2 a network of a test's own
+nftables loses packets in the tests of bad networks
 clang-14 fuzzing
 libclang-rt-14-dev fuzzing and sanitizers
 clang-format-14 style checks
@@ -59,12 +61,14 @@ mvn 3.6 maven fetches the Java clients
 go 1.19 golang-go Go client under test
 node 16.0 nodejs JavaScript client under test
 npm 6.0 npm fetches the JavaScript client
+cargo 1.89 cargo-web Rust client under test
 systemd-analyze 0.0 systemd checks the service unit
 '
 
 # What builds the servers that TideMQ is compared with; versions as those servers want them.
 bench_packages='
 mosquitto peer in benchmarks
+openssl a certificate for the rows with TLS
 python3-venv draws the plots
 '
 

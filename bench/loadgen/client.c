@@ -44,6 +44,7 @@ void client_done(struct client *client)
     bytes_done(&client->in);
     bytes_done(&client->out);
     bytes_done(&client->wire);
+    bytes_done(&client->ticket);
     bytes_done(&client->message.bytes);
     free((char *)client->id);
     free((char *)client->filter);
@@ -95,27 +96,55 @@ bool client_open(struct client *client)
 /* Bytes that have not gone out. */
 static size_t unsent(const struct client *client)
 {
-    return bytes_size(&client->out) + bytes_size(&client->wire);
+    return bytes_size(&client->out) + bytes_size(&client->wire) +
+           (client->tls != NULL ? bytes_size(tls_sealed(client->tls)) : 0);
+}
+
+/* Counts the clients whose sockets have not taken all. */
+static void note_unflushed(struct client *client, bool unflushed)
+{
+    if (client->unflushed == unflushed)
+        return;
+    client->unflushed = unflushed;
+    if (unflushed)
+        client->gen->unflushed++;
+    else
+        client->gen->unflushed--;
+}
+
+/* Sends DISCONNECT, as far as the socket takes it. */
+static void say_bye(struct client *client)
+{
+    struct bytes out = {0}, wire = {0};
+    const struct bytes *last = &wire;
+    packet_add_disconnect(&out);
+    if (client->gen->options->websocket)
+        frames_wrap(&wire, &out);
+    else
+        bytes_append(&wire, out.data, out.end);
+    if (client->tls != NULL) {
+        (void)tls_seal(client->tls, &wire);
+        tls_say_bye(client->tls);
+        last = tls_sealed(client->tls);
+    }
+    (void)send(client->fd, last->data + last->start, bytes_size(last), MSG_NOSIGNAL | MSG_DONTWAIT);
+    bytes_done(&out);
+    bytes_done(&wire);
 }
 
 void client_close(struct client *client)
 {
     if (client->fd < 0)
         return;
+    note_unflushed(client, false);
     if (client->state == CLIENT_READY) {
-        struct bytes out = {0}, wire = {0};
-        packet_add_disconnect(&out);
-        if (client->gen->options->websocket)
-            frames_wrap(&wire, &out);
-        else
-            bytes_append(&wire, out.data, out.end);
-        (void)send(client->fd, wire.data, wire.end, MSG_NOSIGNAL);
-        bytes_done(&out);
-        bytes_done(&wire);
+        if (client->tls != NULL && client->gen->options->tls_resume)
+            tls_take_ticket(client->tls, &client->ticket);
+        say_bye(client);
         client->gen->counters.ready--;
     }
-    if (unsent(client) > 0)
-        client->gen->unflushed--;
+    tls_close(client->tls);
+    client->tls = NULL;
     (void)close(client->fd);
     client->fd = -1;
     client->state = CLIENT_CLOSED;
@@ -148,13 +177,28 @@ static void watch_writable(struct client *client, bool wanted)
     client->wants_write = wanted;
 }
 
-/* Writes what there is; `size_before` is how much of it an earlier write left. */
-static void flush(struct client *client, size_t size_before)
+/* Puts the packets into WebSocket's frames and TLS's records. Returns what is to be sent. */
+static struct bytes *wrap(struct client *client)
+{
+    struct bytes *out = &client->out;
+    if (client->gen->options->websocket) {
+        if (bytes_size(out) > 0)
+            frames_wrap(&client->wire, out);
+        out = &client->wire;
+    }
+    if (client->tls == NULL)
+        return out;
+    const char *why = tls_seal(client->tls, out);
+    if (why != NULL)
+        gen_fail(client->gen, "'%s' cannot encrypt: %s", client->id, why);
+    return tls_sealed(client->tls);
+}
+
+/* Writes what there is. */
+static void flush(struct client *client)
 {
     struct gen *gen = client->gen;
-    struct bytes *out = gen->options->websocket ? &client->wire : &client->out;
-    if (gen->options->websocket && bytes_size(&client->out) > 0)
-        frames_wrap(&client->wire, &client->out);
+    struct bytes *out = wrap(client);
     const size_t size = bytes_size(out);
     if (size == 0)
         return;
@@ -162,16 +206,12 @@ static void flush(struct client *client, size_t size_before)
     gen->counters.writes++;
     if (n > 0)
         bytes_consume(out, (size_t)n);
-    const bool left = bytes_size(out) > 0;
-    if (left && size_before == 0)
-        gen->unflushed++;
-    if (!left && size_before > 0)
-        gen->unflushed--;
+    note_unflushed(client, bytes_size(out) > 0);
     if (n < 0 && errno != EAGAIN) {
         on_lost(client, strerror(errno));
         return;
     }
-    watch_writable(client, left);
+    watch_writable(client, client->unflushed);
 }
 
 static void on_ready(struct client *client)
@@ -409,7 +449,7 @@ static void log_in(struct client *client)
                                        .password = options->password};
     packet_add_connect(&client->out, &login);
     client->state = CLIENT_LOGIN;
-    flush(client, 0);
+    flush(client);
 }
 
 /* Waits for the answer to the request, behind which the server says nothing of its own accord. */
@@ -428,11 +468,60 @@ static void on_answer(struct client *client, const uint8_t *data, size_t size)
     log_in(client);
 }
 
+/* What is next above TCP and TLS. */
+static void begin_mqtt(struct client *client)
+{
+    if (!client->gen->options->websocket) {
+        log_in(client);
+        return;
+    }
+    frames_add_request(&client->wire);
+    client->state = CLIENT_UPGRADING;
+    flush(client);
+}
+
+/* Handles what came for MQTT or WebSocket; may change it in place. */
+static void on_data(struct client *client, uint8_t *data, size_t size)
+{
+    if (client->state == CLIENT_UPGRADING) {
+        on_answer(client, data, size);
+        return;
+    }
+    if (client->gen->options->websocket)
+        size = frames_unwrap(&client->frames, data, size);
+
+    if (bytes_size(&client->in) > 0) {
+        bytes_append(&client->in, data, size);
+        const size_t used =
+            handle_packets(client, client->in.data + client->in.start, bytes_size(&client->in));
+        if (client->fd >= 0)
+            bytes_consume(&client->in, used);
+    } else {
+        const size_t used = handle_packets(client, data, size);
+        bytes_append(&client->in, data + used, size - used);
+    }
+}
+
+/* Decrypts what came, and handles it; the first that is decrypted ends the handshake. */
+static void on_sealed_data(struct client *client, const uint8_t *data, size_t size)
+{
+    struct gen *gen = client->gen;
+    bytes_consume(&gen->plain, bytes_size(&gen->plain));
+    const char *why = tls_receive(client->tls, data, size, &gen->plain);
+    if (client->state == CLIENT_SECURING && tls_is_ready(client->tls)) {
+        gen->counters.resumed += tls_is_resumed(client->tls);
+        begin_mqtt(client);
+    }
+    if (client->fd >= 0 && bytes_size(&gen->plain) > 0)
+        on_data(client, gen->plain.data + gen->plain.start, bytes_size(&gen->plain));
+    if (client->fd >= 0 && why != NULL)
+        on_lost(client, why);
+}
+
 static void on_readable(struct client *client)
 {
     struct gen *gen = client->gen;
-    const size_t out_before = unsent(client);
-    ssize_t n = recv(client->fd, gen->scratch, GEN_SCRATCH_SIZE, MSG_DONTWAIT);
+    const ssize_t n = recv(client->fd, gen->scratch, GEN_SCRATCH_SIZE, MSG_DONTWAIT);
     gen->counters.reads++;
     if (n < 0 && errno == EAGAIN)
         return;
@@ -440,25 +529,12 @@ static void on_readable(struct client *client)
         on_lost(client, n == 0 ? "closed by the server" : strerror(errno));
         return;
     }
-    if (client->state == CLIENT_UPGRADING) {
-        on_answer(client, gen->scratch, (size_t)n);
-        return;
-    }
-    if (gen->options->websocket)
-        n = (ssize_t)frames_unwrap(&client->frames, gen->scratch, (size_t)n);
-
-    if (bytes_size(&client->in) > 0) {
-        bytes_append(&client->in, gen->scratch, (size_t)n);
-        const size_t used =
-            handle_packets(client, client->in.data + client->in.start, bytes_size(&client->in));
-        if (client->fd >= 0)
-            bytes_consume(&client->in, used);
-    } else {
-        const size_t used = handle_packets(client, gen->scratch, (size_t)n);
-        bytes_append(&client->in, gen->scratch + used, (size_t)n - used);
-    }
+    if (client->tls != NULL)
+        on_sealed_data(client, gen->scratch, (size_t)n);
+    else
+        on_data(client, gen->scratch, (size_t)n);
     if (client->fd >= 0)
-        flush(client, out_before);
+        flush(client);
 }
 
 static void on_connected(struct client *client)
@@ -470,13 +546,17 @@ static void on_connected(struct client *client)
         on_lost(client, strerror(err));
         return;
     }
-    if (!client->gen->options->websocket) {
-        log_in(client);
+    if (client->gen->tls == NULL) {
+        begin_mqtt(client);
         return;
     }
-    frames_add_request(&client->wire);
-    client->state = CLIENT_UPGRADING;
-    flush(client, 0);
+    client->tls = tls_open(client->gen->tls, &client->ticket);
+    if (client->tls == NULL) {
+        on_lost(client, "TLS could not be begun");
+        return;
+    }
+    client->state = CLIENT_SECURING;
+    flush(client);
 }
 
 void client_on_events(struct client *client, uint32_t events)
@@ -491,7 +571,7 @@ void client_on_events(struct client *client, uint32_t events)
     if (events & (EPOLLIN | EPOLLERR | EPOLLHUP))
         on_readable(client);
     if (client->fd >= 0 && (events & EPOLLOUT)) {
-        flush(client, unsent(client));
+        flush(client);
         if (client->topic != NULL)
             gen_enqueue(client->gen, client);
     }
@@ -517,7 +597,6 @@ void client_publish(struct client *client, uint32_t count)
     struct gen *gen = client->gen;
     const struct packet_template *message = &client->message;
     const size_t size = bytes_size(&message->bytes);
-    const size_t out_before = unsent(client);
     struct packet_stamp stamp = {.sent_ns = gen_clock_ns(), .publisher_index = client->index};
 
     for (uint32_t i = 0; i < count; i++) {
@@ -541,5 +620,5 @@ void client_publish(struct client *client, uint32_t count)
         client->out.end += size;
     }
     gen->counters.published += count;
-    flush(client, out_before);
+    flush(client);
 }

@@ -28,11 +28,15 @@ void gen_init(struct gen *gen, const struct options *options)
     gen->scratch = bytes_new_array(GEN_SCRATCH_SIZE, 1);
     if (gen->epoll_fd < 0)
         gen_fail(gen, "could not open an epoll instance: %m");
+    if (options->tls && (gen->tls = tls_setup_new()) == NULL)
+        gen_fail(gen, "could not set up TLS");
 }
 
 void gen_done(struct gen *gen)
 {
     free(gen->scratch);
+    bytes_done(&gen->plain);
+    tls_setup_free(gen->tls);
     (void)close(gen->epoll_fd);
 }
 

@@ -17,10 +17,12 @@
 #include "hist.h"
 #include "options.h"
 #include "packet.h"
+#include "tls.h"
 
 enum client_state {
     CLIENT_CLOSED,
     CLIENT_CONNECTING, /* TCP */
+    CLIENT_SECURING,   /* the handshake of TLS begun */
     CLIENT_UPGRADING,  /* the request for WebSocket sent */
     CLIENT_LOGIN,      /* CONNECT sent */
     CLIENT_SUBSCRIBING,
@@ -34,6 +36,7 @@ struct client {
     int fd;
     enum client_state state;
     bool wants_write; /* EPOLLOUT is armed */
+    bool unflushed;   /* counted in gen->unflushed */
     bool clean;
     bool session_present;
     uint32_t index; /* among the clients of its kind, from 0 */
@@ -43,6 +46,8 @@ struct client {
     struct bytes out;
     struct bytes wire; /* with WebSocket: what is to be sent, while `out` has packets */
     struct frames frames;
+    struct tls *tls;     /* owned; NULL: without TLS, or not connected */
+    struct bytes ticket; /* of TLS, to resume with */
 
     const char *filter;     /* owned; NULL: does not subscribe; '*' stands for filter_next */
     uint32_t filter_next;   /* numbered filters: the next to subscribe to */
@@ -76,6 +81,7 @@ struct counters {
     uint64_t corrupt;
     uint64_t ready;
     uint64_t finished;  /* connections made and closed again, as their pattern wants */
+    uint64_t resumed;   /* handshakes of TLS with a ticket */
     uint64_t forgotten; /* sessions that should have been there */
     uint64_t closed;    /* connections that the server closed */
     uint64_t reads;
@@ -92,7 +98,9 @@ struct gen_goal {
 struct gen {
     const struct options *options;
     int epoll_fd;
-    uint8_t *scratch; /* every socket is read into it */
+    uint8_t *scratch;      /* every socket is read into it */
+    struct bytes plain;    /* and what TLS made of it */
+    struct tls_setup *tls; /* owned; NULL: without TLS */
     uint64_t now_ns;
     uint64_t progress_ns;
     uint64_t progress_mark;

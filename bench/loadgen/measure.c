@@ -76,6 +76,7 @@ void measure_end(struct measure *measure, const struct gen *gen)
     used->counters.finished -= start->counters.finished;
     used->counters.reads -= start->counters.reads;
     used->counters.writes -= start->counters.writes;
+    used->counters.resumed -= start->counters.resumed;
 }
 
 void measure_settle(struct measure *measure, struct gen *gen)

@@ -54,6 +54,8 @@ static const char usage[] =
     "  --topic TEXT            start of all topics (bench)\n"
     "  --username TEXT, --password TEXT\n"
     "  --websocket             connect by WebSocket, with the path /mqtt\n"
+    "  --tls                   connect by TLS\n"
+    "  --tls-resume            connect: again with the ticket of the connection before\n"
     "  --json                  print one JSON object\n"
     "\n"
     "Exits with 0 when everything was delivered and acknowledged, else with 1.\n";
@@ -102,6 +104,8 @@ static const struct key {
     {"subscribe", KIND_FLAG, offsetof(struct options, subscribe_idle), 0, 0},
     {"resume", KIND_FLAG, offsetof(struct options, resume), 0, 0},
     {"websocket", KIND_FLAG, offsetof(struct options, websocket), 0, 0},
+    {"tls", KIND_FLAG, offsetof(struct options, tls), 0, 0},
+    {"tls-resume", KIND_FLAG, offsetof(struct options, tls_resume), 0, 0},
     {"json", KIND_FLAG, offsetof(struct options, json), 0, 0},
     {"help", KIND_FLAG, offsetof(struct options, help), 0, 0},
 };
@@ -208,6 +212,10 @@ static bool settle_options(struct options *options)
         return false;
     }
     settle_pattern(options);
+    if (options->tls_resume && (options->pattern != PATTERN_CONNECT || !options->tls)) {
+        fputs("tidemq-loadgen: --tls-resume is for connect with --tls\n", stderr);
+        return false;
+    }
     if (!check_filters(options))
         return false;
     if (options->burst > options->window) {

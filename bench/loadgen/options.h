@@ -29,6 +29,8 @@ struct options {
     struct sockaddr_in server;
     bool help;
     bool websocket;
+    bool tls;
+    bool tls_resume; /* with the ticket of the connection before */
     bool json;
     bool persistent; /* subscribers keep their session */
     bool subscribe_idle;

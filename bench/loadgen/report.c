@@ -56,10 +56,10 @@ static void json_measure(const struct measure *measure)
            used->generator_cpu_s);
     printf(",\"published\":%" PRIu64 ",\"acked\":%" PRIu64 ",\"delivered\":%" PRIu64
            ",\"subscribed\":%" PRIu64 ",\"connections\":%" PRIu64 ",\"reads\":%" PRIu64
-           ",\"writes\":%" PRIu64,
+           ",\"writes\":%" PRIu64 ",\"resumed\":%" PRIu64,
            used->counters.published, used->counters.acked, used->counters.delivered,
            used->counters.subscribed, used->counters.finished, used->counters.reads,
-           used->counters.writes);
+           used->counters.writes, used->counters.resumed);
     if (measure->server_is_known)
         printf(",\"server_cpu_s\":%.6f,\"server_anon_before\":%" PRIu64
                ",\"server_anon_after\":%" PRIu64,
@@ -121,6 +121,8 @@ static void print_measure(const struct measure *measure)
     if (used->counters.finished > 0)
         printf("  connections          %" PRIu64 " (%.0f/s)\n", used->counters.finished,
                per_second(used->counters.finished, used->wall_s));
+    if (used->counters.resumed > 0)
+        printf("  resumed              %" PRIu64 "\n", used->counters.resumed);
     printf("  generator CPU        %.3f s, %.0f %% of one core, %" PRIu64 " reads, %" PRIu64
            " writes\n",
            used->generator_cpu_s, 100 * used->generator_cpu_s / used->wall_s, used->counters.reads,

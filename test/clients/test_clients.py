@@ -64,16 +64,25 @@ def build_js():
     return ["node", folder / "features.mjs"]
 
 
+def go_version():
+    """The Go that is there, as (1, 19)."""
+    text = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=True,
+                          timeout=BUILD_TIMEOUT_S, env={**os.environ, "GOTOOLCHAIN": "local"}).stdout
+    return tuple(map(int, re.match(r"go(\d+)\.(\d+)", text).groups()))
+
+
 @functools.cache
 def build_go():
-    """paho.golang, built with whatever Go is there."""
+    """paho.golang and quic-go, built with whatever Go is there. The newest quic-go wants the newest Go,
+    which one from 1.21 on fetches; for Debian's, 1.19, there are versions of its time."""
     folder = BUILD / "go"
     program = folder / "clients"
     if not is_fresh(program, "go/*"):
         folder.mkdir(parents=True, exist_ok=True)
         for path in (HERE / "go").iterdir():
             shutil.copy(path, folder)
-        run("go", "build", "-o", program, ".", cwd=folder, env={"GOTOOLCHAIN": "local"})
+        old = ["-modfile=go1.19.mod"] if go_version() < (1, 21) else []
+        run("go", "build", *old, "-o", program, ".", cwd=folder)
     return [program]
 
 
@@ -92,7 +101,8 @@ CLIENTS = {
     "paho-java-3.1.1": lambda: [*build_java(), "paho3"],
     "paho-java-5.0": lambda: [*build_java(), "paho5"],
     "hivemq-java-5.0": lambda: [*build_java(), "hivemq"],
-    "paho-go-5.0": build_go,
+    "paho-go-5.0": lambda: [*build_go(), "mqtt"],
+    "paho-go-5.0-quic": lambda: [*build_go(), "quic"],
     "mqtt.js-3.1.1": lambda: [*build_js(), "4", "mqtt"],
     "mqtt.js-5.0": lambda: [*build_js(), "5", "mqtt"],
     "mqtt.js-3.1.1-ws": lambda: [*build_js(), "4", "ws"],
@@ -109,7 +119,7 @@ def fixture_server(tmp_path_factory):
     """One server for all clients."""
     shared = pki.shared()
     server = Server(tmp_path_factory.mktemp("clients") / "server", {
-        "listeners": ["mqtt://127.0.0.1:0", "ws://127.0.0.1:0", "wss://127.0.0.1:0"],
+        "listeners": [f"{scheme}://127.0.0.1:0" for scheme in ("mqtt", "ws", "wss", "quic")],
         "tls.certificate": shared.path("server.pem"),
         "tls.private_key": shared.path("server.key"),
     }).start()
@@ -125,9 +135,9 @@ def fixture_outcome(server):
     @functools.cache
     def outcome(name):
         command = [*map(str, CLIENTS[name]())]
-        scheme = command[-1] if command[-1] in ("ws", "wss") else "mqtt"
+        scheme = command[-1] if command[-1] in ("ws", "wss", "quic") else "mqtt"
         command.append(server.url_of(scheme).removesuffix("/mqtt").rpartition(":")[2])
-        trust = {"NODE_EXTRA_CA_CERTS": str(pki.shared().path("ca.pem"))}
+        trust = dict.fromkeys(("NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"), str(pki.shared().path("ca.pem")))
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_TIMEOUT_S,
                                   check=False, env={**os.environ, **trust})

@@ -228,23 +228,44 @@ class Link:
                 if not self.silent:
                     self.connection.receive_datagram(data, address, time.monotonic())
 
+    def _notice_the_end(self):
+        """A connection that the other end has closed sends nothing any more, and aioquic tells of it only
+        when that has lasted for three round trips."""
+        if self.terminated is None and not self._end_due and self.connection._close_event:
+            self._handle(self.connection._close_event)
+
+    def _wait(self, reads_test, wait_s):
+        """Waits until something can be done; returns the sockets that can be read."""
+        poll = select.poll()  # not select(), which stops at 1,024 files
+        for sock in (self._udp, self._woken):
+            poll.register(sock, select.POLLIN)
+        wanted = (select.POLLIN if reads_test else 0) | (select.POLLOUT if self._to_test else 0)
+        if wanted:  # otherwise it would tell of its end again and again
+            poll.register(self._inner, wanted)
+        ready = {fd for fd, event in poll.poll(max(0, wait_s) * 1000) if event & ~select.POLLOUT}
+        socks = (self._udp, self._woken) + ((self._inner,) if reads_test else ())
+        return [sock for sock in socks if sock.fileno() in ready]
+
     def _run(self):
         self._inner.setblocking(False)
         reads_test = True
         while self.terminated is None:
             self._send()
             self._pass_events()
+            self._notice_the_end()
             alive = self._deliver()
             if (not alive or self._end_due) and self.silent:
                 break
-            if not alive and not self._end_due:
-                self._finish()
-                continue
+            if self.terminated is not None:
+                break
+            if not alive:
+                self._to_test.clear()
+                if not self._end_due:
+                    self._finish()
+                    continue
             due = self.connection.get_timer()
             wait_s = max(0, due - time.monotonic()) if due is not None else TIMEOUT_S
-            sources = [self._udp, self._woken] + ([self._inner] if reads_test else [])
-            sinks = [self._inner] if self._to_test else []
-            ready, _, _ = select.select(sources, sinks, [], wait_s)
+            ready = self._wait(reads_test, wait_s)
             if self._woken in ready:
                 self._woken.recv(READ_SIZE)
             while self._calls:
@@ -258,8 +279,8 @@ class Link:
                 self.connection.handle_timer(time.monotonic())
             self._pass_events()
         self._deliver()
-        self._inner.close()
-        self._udp.close()
+        for sock in (self._inner, self._udp, self._woken, self._wake):
+            sock.close()
         self._done.set()
         self._established.set()
         self._notify()

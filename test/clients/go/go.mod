@@ -1,7 +1,15 @@
 module tidemq.test/clients
 
-go 1.18
+go 1.26.0
 
-require github.com/eclipse/paho.golang v0.11.0
+require (
+	github.com/eclipse/paho.golang v0.11.0
+	github.com/quic-go/quic-go v0.65.0
+)
 
-require golang.org/x/sync v0.0.0-20201207232520-09787c993a3a // indirect
+require (
+	golang.org/x/crypto v0.54.0 // indirect
+	golang.org/x/net v0.56.0 // indirect
+	golang.org/x/sync v0.22.0 // indirect
+	golang.org/x/sys v0.47.0 // indirect
+)

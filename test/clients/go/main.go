@@ -1,4 +1,4 @@
-// What paho.golang (MQTT 5.0) is asked to do. usage: clients PORT
+// What paho.golang (MQTT 5.0) is asked to do. usage: clients mqtt|quic PORT
 package main
 
 import (
@@ -15,10 +15,22 @@ import (
 )
 
 const (
-	prefix  = "go-paho5"
 	timeout = 20 * time.Second
 	shares  = 20
 )
+
+// server is what clients connect to, and by what.
+type server struct{ scheme, port string }
+
+func (s server) dial() (net.Conn, error) {
+	if s.scheme == "quic" {
+		return dialQUIC("127.0.0.1:" + s.port)
+	}
+	return net.Dial("tcp", "127.0.0.1:"+s.port)
+}
+
+// prefix is the start of all names, since both ways of connecting meet the same server.
+func (s server) prefix() string { return "go-paho5-" + s.scheme }
 
 type connection struct {
 	client   *paho.Client
@@ -31,8 +43,8 @@ func within() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), timeout)
 }
 
-func open(port, id string, clean bool, willTopic string) (*connection, error) {
-	socket, err := net.Dial("tcp", "127.0.0.1:"+port)
+func open(to server, id string, clean bool, willTopic string) (*connection, error) {
+	socket, err := to.dial()
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +62,7 @@ func open(port, id string, clean bool, willTopic string) (*connection, error) {
 		expiry = 0
 	}
 	connect := &paho.Connect{
-		ClientID:   prefix + "-" + id,
+		ClientID:   to.prefix() + "-" + id,
 		CleanStart: clean,
 		KeepAlive:  60,
 		Properties: &paho.ConnectProperties{SessionExpiryInterval: &expiry},
@@ -117,8 +129,8 @@ func all(steps ...func() error) error {
 	return nil
 }
 
-func connect(port string) error {
-	one, err := open(port, "connect", true, "")
+func connect(to server) error {
+	one, err := open(to, "connect", true, "")
 	if err != nil {
 		return err
 	}
@@ -128,10 +140,10 @@ func connect(port string) error {
 	return one.close()
 }
 
-func eachQoS(qos byte) func(string) error {
-	return func(port string) error {
-		topic := fmt.Sprintf("%s/qos%d", prefix, qos)
-		one, err := open(port, fmt.Sprintf("qos%d", qos), true, "")
+func eachQoS(qos byte) func(server) error {
+	return func(to server) error {
+		topic := fmt.Sprintf("%s/qos%d", to.prefix(), qos)
+		one, err := open(to, fmt.Sprintf("qos%d", qos), true, "")
 		if err != nil {
 			return err
 		}
@@ -149,26 +161,26 @@ func eachQoS(qos byte) func(string) error {
 	}
 }
 
-func session(port string) error {
-	away, err := open(port, "away", false, "")
+func session(to server) error {
+	away, err := open(to, "away", false, "")
 	if err != nil {
 		return err
 	}
-	other, err := open(port, "other", true, "")
+	other, err := open(to, "other", true, "")
 	if err != nil {
 		return err
 	}
 	err = all(
-		func() error { return away.subscribe(prefix+"/session", 2) },
+		func() error { return away.subscribe(to.prefix()+"/session", 2) },
 		away.close,
-		func() error { return other.publish(prefix+"/session", "one", 1, false) },
-		func() error { return other.publish(prefix+"/session", "three", 1, false) },
+		func() error { return other.publish(to.prefix()+"/session", "one", 1, false) },
+		func() error { return other.publish(to.prefix()+"/session", "three", 1, false) },
 		other.close,
 	)
 	if err != nil {
 		return err
 	}
-	if away, err = open(port, "away", false, ""); err != nil {
+	if away, err = open(to, "away", false, ""); err != nil {
 		return err
 	}
 	if !away.present {
@@ -177,12 +189,12 @@ func session(port string) error {
 	return all(func() error { return away.expect("1 false one", "1 false three") }, away.close)
 }
 
-func retained(port string) error {
-	one, err := open(port, "retained", true, "")
+func retained(to server) error {
+	one, err := open(to, "retained", true, "")
 	if err != nil {
 		return err
 	}
-	topic := prefix + "/retained"
+	topic := to.prefix() + "/retained"
 	return all(
 		func() error { return one.publish(topic, "kept", 1, true) },
 		func() error { return one.subscribe(topic, 1) },
@@ -194,40 +206,40 @@ func retained(port string) error {
 	)
 }
 
-func will(port string) error {
-	witness, err := open(port, "witness", true, "")
+func will(to server) error {
+	witness, err := open(to, "witness", true, "")
 	if err != nil {
 		return err
 	}
-	if err := witness.subscribe(prefix+"/will", 1); err != nil {
+	if err := witness.subscribe(to.prefix()+"/will", 1); err != nil {
 		return err
 	}
-	mortal, err := open(port, "mortal", true, prefix+"/will")
+	mortal, err := open(to, "mortal", true, to.prefix()+"/will")
 	if err != nil {
 		return err
 	}
 	return all(mortal.socket.Close, func() error { return witness.expect("1 false gone") }, witness.close)
 }
 
-func shared(port string) error {
+func shared(to server) error {
 	members := []*connection{}
 	for _, id := range []string{"first", "second"} {
-		member, err := open(port, id, true, "")
+		member, err := open(to, id, true, "")
 		if err != nil {
 			return err
 		}
-		if err := member.subscribe("$share/group/"+prefix+"/shared", 1); err != nil {
+		if err := member.subscribe("$share/group/"+to.prefix()+"/shared", 1); err != nil {
 			return err
 		}
 		members = append(members, member)
 	}
-	publisher, err := open(port, "publisher", true, "")
+	publisher, err := open(to, "publisher", true, "")
 	if err != nil {
 		return err
 	}
 	found, wanted := []string{}, []string{}
 	for n := 0; n < shares; n++ {
-		if err := publisher.publish(prefix+"/shared", fmt.Sprintf("m%d", n), 1, false); err != nil {
+		if err := publisher.publish(to.prefix()+"/shared", fmt.Sprintf("m%d", n), 1, false); err != nil {
 			return err
 		}
 		wanted = append(wanted, fmt.Sprintf("1 false m%d", n))
@@ -251,16 +263,16 @@ func shared(port string) error {
 }
 
 func main() {
-	port := os.Args[1]
+	to := server{os.Args[1], os.Args[2]}
 	features := []struct {
 		name string
-		run  func(string) error
+		run  func(server) error
 	}{
 		{"connect", connect}, {"qos0", eachQoS(0)}, {"qos1", eachQoS(1)}, {"qos2", eachQoS(2)},
 		{"session", session}, {"retained", retained}, {"will", will}, {"shared", shared},
 	}
 	for _, feature := range features {
-		if err := feature.run(port); err != nil {
+		if err := feature.run(to); err != nil {
 			fmt.Println("not ok", feature.name, strings.ReplaceAll(err.Error(), "\n", " "))
 		} else {
 			fmt.Println("ok", feature.name)
