@@ -32,6 +32,12 @@ VENV = BUILD / "venv"
 PACKAGES = ["pytest>=8", "pytest-timeout", "pytest-xdist", "paho-mqtt>=2,<3",
             "aioquic>=1.2,<2", "pyjwt[crypto]>=2.8,<3", "websockets>=13", "matplotlib>=3.8,<4"]
 TAIL_LINES = 60
+# What of the end-to-end tests is run over QUIC, too: a client in Python takes fifty milliseconds for each
+# connection, so that all of them take longer than `make test` has.
+QUIC_PART = ["test_delivery.py", "test_sessions.py", "test_wills.py", "test_retained_messages.py",
+             "test_shared.py", "test_life.py", "test_memory.py", "test_durability.py",
+             "test_properties.py", "raw/test_publish.py", "raw/test_qos.py", "raw/test_session.py",
+             "raw/test_will.py"]
 
 PLAIN = re.compile(r"^(\d+) passed, (\d+) failed$", re.M)
 PYTEST = re.compile(r"^=* ?((?:\d+ [a-z]+(?:, )?)+) in [\d.]+s.*$", re.M)
@@ -92,6 +98,8 @@ def suites(is_long):
     loops = {"TIDEMQ_TEST_LOOPS": "2"}
     races = pytest("e2e-loops-tsan", e2e, builds=("tsan",), workers=2, timeout_s=3600, each_s=300,
                    env={**ASAN_ENV, **loops, "TIDEMQ_BIN": str(BUILD / "tsan" / "tidemq")})
+    quic = pytest("e2e-quic", *([e2e] if is_long else [e2e / name for name in QUIC_PART]), workers=2,
+                  timeout_s=3600, each_s=300, env={"TIDEMQ_TEST_TRANSPORT": "quic"})
     web = pytest("e2e-ws", e2e, workers=2, env={"TIDEMQ_TEST_TRANSPORT": "ws"})
     damage_asan = pytest("damage-asan", ROOT / "test" / "damage", builds=("asan",), workers=2, env=asan,
                          timeout_s=many, each_s=many)
@@ -103,7 +111,8 @@ def suites(is_long):
         pytest("e2e-loops", e2e, workers=2, env=loops),
         pytest("e2e-tls", e2e, workers=2, env={"TIDEMQ_TEST_TRANSPORT": "mqtts"}),
         pytest("e2e-wss", e2e, workers=2, env={"TIDEMQ_TEST_TRANSPORT": "wss"}),
-        pytest("clients", ROOT / "test" / "clients", timeout_s=1200, each_s=900),
+        quic,
+        pytest("clients", ROOT / "test" / "clients", timeout_s=1800, each_s=900),
         pytest("torture", ROOT / "test" / "torture", timeout_s=many, each_s=many),
         pytest("scale", ROOT / "test" / "scale", timeout_s=many, each_s=many),
         pytest("powercut", "-s", ROOT / "test" / "powercut", timeout_s=many, each_s=many),

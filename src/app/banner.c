@@ -64,17 +64,19 @@ static void add_data(const struct server *server, struct strbuf *out)
 static void add_example(const struct server *server, const struct banner *banner,
                         struct strbuf *out)
 {
-    if (banner->client[0] == '\0') {
-        return;
-    }
+    const bool has_client = banner->client[0] != '\0';
+    const char *what = has_client ? ", receive, and publish" : "";
     const char *who = config_allows_anonymous(&server->config) ? "" : " -u USER -P PASSWORD";
     if (!server->config.topics_auto_create) {
         strbuf_addf(out,
-                    "\nMake a first-level topic, receive, and publish from another terminal:\n"
+                    "\nMake a first-level topic%s from another terminal:\n"
                     "  tidemq topic create demo --data-dir %s\n",
-                    server->config.data_dir);
-    } else {
+                    what, server->config.data_dir);
+    } else if (has_client) {
         strbuf_add(out, "\nReceive, and publish from another terminal:\n");
+    }
+    if (!has_client) {
+        return;
     }
     strbuf_addf(out, "  mosquitto_sub %s%s -q 1 -t demo/hello -v\n", banner->client, who);
     strbuf_addf(out, "  mosquitto_pub %s%s -q 1 -t demo/hello -m 'hello'\n", banner->client, who);

@@ -93,8 +93,10 @@ def test_slow_subscribers_cost_a_cursor(make_server):
 
 def test_half_packets_stay_within_the_limit(make_server, new_client):
     """Sixty clients that each hold back the end of a packet of 1 MiB: memory.limit bounds them
-    together, and a client that behaves is served."""
-    server = make_server(**{"memory.limit": "16MiB", "store.tail_bytes": "1MiB"})
+    together, and a client that behaves is served. QUIC has more in the server's memory, which with TCP is
+    the kernel's: the state of the connection and what came ahead."""
+    limit = (32 if transport.SCHEME == "quic" else 16) * MIB
+    server = make_server(**{"memory.limit": limit, "store.tail_bytes": "1MiB"})
     before = server.rss()
     stuck = []
     for number in range(60):
@@ -114,8 +116,8 @@ def test_half_packets_stay_within_the_limit(make_server, new_client):
     good.subscribe("good", 1)
     good.publish("good", b"x", 1)
     assert good.take().payload == b"x"
-    assert server.metrics()["tidemq_memory_used"] <= 16 * MIB
+    assert server.metrics()["tidemq_memory_used"] <= limit
     grown = server.rss() - before
-    assert grown <= 48 * MIB or sanitizers(), f"{grown / MIB:.1f} MiB"
+    assert grown <= 3 * limit or sanitizers(), f"{grown / MIB:.1f} MiB"
     for sock in stuck:
         sock.close()
