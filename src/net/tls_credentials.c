@@ -382,7 +382,7 @@ static int sift_revocations(struct tls_credentials *credentials, const struct tl
 {
     unsigned kept = 0;
     for (unsigned i = 0; i < *count; i++) {
-        const gnutls_x509_crl_t crl = crls[i];
+        gnutls_x509_crl_t crl = crls[i];
         const int err = check_revocations(credentials, crl, options->crl, reterr);
         if (err == ERR_DENIED && options->registered)
             continue;
