@@ -233,6 +233,12 @@ class Running(unittest.TestCase):
             _, figures, _ = self.run_row(f"connections_{transport}", 200)
             self.assertGreater(figures["bytes"], 0)
 
+    def test_echo(self):
+        for name in ("tcp", "quic"):
+            found, figures, _ = self.run_row(f"echo_{name}", 200)
+            self.assertEqual(found["delivered"], 200)
+            self.assertGreater(figures["cpu"], 0)
+
     def test_handshakes(self):
         self.run_row("connect", 200)
         found, figures, notes = self.run_row("tls_full", 200)

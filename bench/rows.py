@@ -135,6 +135,9 @@ IDLE = ["idle", "--connections", "{count}", "--source-addresses", 4]
 CONNECT = ["connect", "--connections", 50, "--source-addresses", 16, "--count", "{count}"]
 EACH = [Figure("bytes", "user-space memory", "bytes each")]
 CONNECTED = [Figure("rate", "connected", "per s", None, "", True)]
+ECHO = [Figure("cpu", "server CPU", "us per message"),
+        Figure("p50", "round trip p50, mostly the client's", "us"),
+        Figure("p99", "round trip p99", "us")]
 HANDSHAKES = [Figure("cpu_us", "server CPU", "us per connection"),
               Figure("rate", "connections", "per s", None, "", True)]
 
@@ -186,8 +189,12 @@ MAIN = [
         IDLE, 10000, 10000, [Figure("bytes", "user-space memory", "bytes each", 4096, "<= 4,096"),
                              *CONNECTED], "connections", fixed=True, turns=2),
     *(idle_over(transport, name) for transport, name in (("ws", "ws"), ("mqtts", "tls"), ("wss", "wss"))),
-    Row("connections_quic", "1,000 idle connections by quic://", ["--connections", "{count}"], 1000, 300,
-        EACH, "connections_quic", fixed=True, turns=1, servers=(SUBJECT,), transport="quic"),
+    Row("connections_quic", "1,000 idle connections by quic://", ["idle", "--connections", "{count}"], 1000,
+        300, EACH, "connections_quic", fixed=True, turns=1, servers=(SUBJECT,), transport="quic"),
+    *(Row(f"echo_{name}", f"4 clients that publish to themselves by {name.upper()}, one message at a time",
+          ["echo", "--count", "{count}", *more], 8000, 2000, ECHO, "echo", fixed=True, turns=2,
+          servers=BOTH if name == "tcp" else (SUBJECT,), transport=transport)
+      for name, transport, more in (("tcp", PLAIN, ["--tcp"]), ("quic", "quic", []))),
     Row("tls_full", "TLS 1.3, full handshake, CONNECT, CONNACK, DISCONNECT", CONNECT, 5000, 2000,
         HANDSHAKES, "handshakes", fixed=True, turns=2, servers=BOTH, transport="mqtts"),
     Row("tls_resumed", "the same with the ticket of the connection before",

@@ -14,7 +14,7 @@ OTHERS_TIMEOUT_S = 120  # a peer that is slower than that shall not hold up the 
 SAMPLE_S = 0.02
 LOOKED_FOR = 1000  # sessions looked for after a restart
 OPEN_AT_ONCE = 50  # in the rows that count handshakes
-QUIC_IDLE = servers.ROOT / "bench/quic_idle.py"
+QUIC_LOAD = servers.ROOT / "bench/quic_load.py"
 PROBE_RATE = 500
 PROBE_COUNT = 1500
 
@@ -166,13 +166,24 @@ def connections(run):
     return found, {"bytes": per(grown(part), count), "rate": per(count, part["wall_s"])}
 
 
-def connections_quic(run):
-    """By aioquic, from the environment of the tests, if it is there."""
+def quic_load(run):
+    """What the generator with aioquic finds, by the Python of the tests, if it is there."""
     python = servers.first_existing(servers.ROOT / "build/venv/bin/python") or sys.executable
-    found = run.call([python, str(QUIC_IDLE), *run.args, "--port", str(run.server.load_port),
-                      "--server-pid", str(run.server.process.pid)])
+    return run.call([python, str(QUIC_LOAD), *run.args, "--port", str(run.server.load_port),
+                     "--server-pid", str(run.server.process.pid)])
+
+
+def connections_quic(run):
+    found = quic_load(run)
     part = measure_of(found, "connect")
     return found, {"bytes": per(grown(part), part["connections"])}
+
+
+def echo(run):
+    found = quic_load(run)
+    part = measure_of(found, "run")
+    return found, {"cpu": per(part["server_cpu_s"], part["delivered"], 1e6),
+                   "p50": found["delivery"]["p50_us"], "p99": found["delivery"]["p99_us"]}
 
 
 def handshakes(run):
@@ -284,8 +295,8 @@ def sessions(run):
 
 
 SCENARIOS = {scenario.__name__: scenario for scenario in (
-    load, latency, puback, kill, backlog, connections, connections_quic, handshakes, retained, filters,
-    sessions)}
+    load, latency, puback, kill, backlog, connections, connections_quic, echo, handshakes, retained,
+    filters, sessions)}
 
 TIMED = ("latency", "puback")  # what a sync takes is measured before
 

@@ -218,7 +218,6 @@ class Mosquitto(Server):
         config.write_text("\n".join(lines) + "\n")
         return [self.program, "-c", str(config)]
 
-
     def second_listener(self):
         """The lines for the row's transport."""
         lines = []

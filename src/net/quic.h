@@ -16,7 +16,6 @@
  */
 #pragma once
 
-#include "base/budget.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "net/peer.h"
@@ -27,11 +26,10 @@ struct quic;
 struct quic_endpoint;
 
 struct quic_config {
-    struct loop *loop;           /* borrowed until quic_free, as are log, metrics, budget */
-    struct log *log;             /* may be NULL */
-    struct metrics *metrics;     /* may be NULL */
-    const struct budget *budget; /* short of it, clients send less ahead; may be NULL */
-    const char *dir;             /* where the file with the secrets is or gets made; for the call */
+    struct loop *loop;       /* borrowed until quic_free, as are log and metrics */
+    struct log *log;         /* may be NULL */
+    struct metrics *metrics; /* may be NULL */
+    const char *dir;         /* where the file with the secrets is or gets made; for the call */
     uint32_t handshake_timeout_ms;
     uint64_t idle_timeout_ms; /* without a packet; longer than any keep alive may be */
 };

@@ -421,24 +421,12 @@ static int on_path(ngtcp2_conn *ngtcp2, uint32_t flags, const ngtcp2_path *path,
 /* --- the beginning -----------------------------------------------------------------------------
  */
 
-/* What arrives beyond what is read is held here, not by the kernel as with TCP, so that many
- * clients that are not read would take the memory that is left. */
-static void fill_windows(struct quic_conn *conn, ngtcp2_settings *settings,
-                         ngtcp2_transport_params *params)
-{
-    const struct budget *budget = conn->endpoint->quic->config.budget;
-    conn->lean = budget && !budget_has(budget, BUDGET_LARGE, QUIC_WINDOW);
-    const uint64_t window = conn->lean ? QUIC_WINDOW_LEAN : QUIC_WINDOW;
-    settings->max_stream_window = conn->lean ? QUIC_WINDOW : QUIC_WINDOW_MAX;
-    settings->max_window = settings->max_stream_window;
-    params->initial_max_stream_data_bidi_remote = window;
-    params->initial_max_data = window + QUIC_STREAMS * QUIC_PACKET_MAX;
-}
-
 static void fill_params(const struct quic_config *config, ngtcp2_transport_params *params)
 {
     ngtcp2_transport_params_default(params);
+    params->initial_max_stream_data_bidi_remote = QUIC_WINDOW;
     params->initial_max_stream_data_uni = QUIC_PACKET_MAX;
+    params->initial_max_data = QUIC_WINDOW + QUIC_STREAMS * QUIC_PACKET_MAX;
     params->initial_max_streams_bidi = QUIC_STREAMS;
     params->initial_max_streams_uni = QUIC_STREAMS;
     params->max_idle_timeout = config->idle_timeout_ms * NGTCP2_MILLISECONDS;
@@ -482,10 +470,11 @@ static int open_ngtcp2(struct quic_conn *conn, const struct quic_datagram *datag
     ngtcp2_settings_default(&settings);
     settings.initial_ts = quic_conn_now();
     settings.handshake_timeout = quic->config.handshake_timeout_ms * NGTCP2_MILLISECONDS;
+    settings.max_stream_window = QUIC_WINDOW_MAX;
+    settings.max_window = QUIC_WINDOW_MAX;
     if (token == QUIC_TOKEN_RETRY || token == QUIC_TOKEN_REGULAR)
         settings.token = header->token;
     fill_params(&quic->config, &params);
-    fill_windows(conn, &settings, &params);
     params.original_dcid = odcid ? *odcid : header->dcid;
     params.retry_scid_present = odcid != NULL;
     params.retry_scid = header->dcid;

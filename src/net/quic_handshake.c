@@ -82,10 +82,8 @@ int quic_handshake_open(struct quic_conn *conn)
     conn->ref = (ngtcp2_crypto_conn_ref){.get_conn = ngtcp2_of, .user_data = conn};
     conn->credentials = tls_source_get(conn->endpoint->source);
     mem_note(SESSION_SIZE);
-    /* Who sends early remembers its window, which may not have become smaller (RFC 9000, 7.4.1). */
-    const unsigned early = conn->lean ? 0 : GNUTLS_ENABLE_EARLY_DATA;
-    if (gnutls_init(&conn->tls, GNUTLS_SERVER | early | GNUTLS_NO_AUTO_SEND_TICKET |
-                                    GNUTLS_NO_END_OF_EARLY_DATA) < 0)
+    if (gnutls_init(&conn->tls, GNUTLS_SERVER | GNUTLS_ENABLE_EARLY_DATA |
+                                    GNUTLS_NO_AUTO_SEND_TICKET | GNUTLS_NO_END_OF_EARLY_DATA) < 0)
         return ERR_NOMEM;
     ngtcp2_conn_set_tls_native_handle(conn->ngtcp2, conn->tls);
     return set_up(conn, conn->tls);

@@ -28,7 +28,6 @@ enum {
     QUIC_CID_SIZE = 16,           /* of those that the server chooses */
     QUIC_WINDOW = 64 * 1024,      /* bytes of a stream that a client may send ahead, at first, */
     QUIC_WINDOW_MAX = 512 * 1024, /* and when it is fast */
-    QUIC_WINDOW_LEAN = 8 * 1024,  /* at first, of one that comes while memory is short */
     QUIC_OUT_MAX = 256 * 1024,    /* bytes to a client that are not acknowledged */
     QUIC_STREAMS = 4,           /* of each kind that a client may open; they are refused, but one */
     QUIC_HANDSHAKES_MAX = 4096, /* of one endpoint at a time */
@@ -105,7 +104,6 @@ struct quic_conn {
     unsigned verify_status;
     uint8_t state;     /* enum quic_state */
     bool held;         /* somebody has the stream */
-    bool lean;         /* the client may send little ahead */
     bool complete;     /* the handshake is, and the conn is to be offered */
     bool wants_retry;  /* ngtcp2 will not go on with a client that has not proved its address */
     bool input_ended;  /* nothing follows what is in `in` */

@@ -147,34 +147,6 @@ def test_what_a_client_does_not_read_waits(server, dial):
         reader.take("flow/1", bytes([number]) * 30000, 1)
 
 
-def test_less_comes_ahead_while_memory_is_short(make_server, pki, dial):
-    """What is not read waits in the server's memory: who connects when there is little of it begins with a
-    smaller window, and is served like others."""
-    server = make_server(**keys(pki, **{"memory.limit": "16MiB", "store.tail_bytes": "1MiB"}))
-
-    def ahead(link):
-        return link.connection._remote_max_stream_data_bidi_remote
-
-    half = publish(V5, "short/1", bytes(1_000_000), 0)[:-1]
-    before = ticket_of(server, dial)
-    links = [dial(server)]
-    assert ahead(links[0]) == 64 * 1024
-    while ahead(links[-1]) == 64 * 1024:
-        assert len(links) < 100, "memory is never short"
-        speak(links[-1], f"half{len(links)}").send(half)
-        links.append(dial(server))
-    assert ahead(links[-1]) == 8 * 1024
-    # The window that a client remembers must not have become smaller when it sends early.
-    link = dial(server, before=before, early=connect(V5, "late"))
-    assert link.resumed and not link.early_accepted
-    late = speak(link)
-    late.expect(CONNACK, reason=0)
-    late.subscribe(("late/#", 1))
-    late.send(*(publish(V5, "late/1", bytes(2000), 1, number) for number in range(1, 21)))
-    found = [late.receive().kind for _ in range(40)]
-    assert sorted(found) == [PUBLISH] * 20 + [PUBACK] * 20
-
-
 def test_stopping_tells_clients(make_server, pki, dial):
     """An orderly end of the server: DISCONNECT and a closed connection."""
     server = make_server(**keys(pki))
