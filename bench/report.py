@@ -13,7 +13,6 @@ import stats
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 BASELINE, FLOOR = "mosquitto", "floor"
 NOT_MEASURED = [
-    ("20 KiB per idle TLS connection", "no row yet; test/e2e/test_tls.py holds the bound"),
     ("rows on RocketMQ", "TideMQ has no such engine yet"),
     ("mosquitto 2.1.2, FlashMQ, NanoMQ", "no registry that this command installs from has them"),
 ]

@@ -150,8 +150,9 @@ def fan_in_over(transport, name, qos):
 
 
 def idle_over(transport, name):
+    target = (20480, "<= 20,480") if transport == "mqtts" else ()
     return Row(f"connections_{name}", f"10,000 idle connections by {transport}://", IDLE, 10000, 10000,
-               EACH + CONNECTED, "connections", fixed=True, turns=1, servers=BOTH, transport=transport)
+               [Figure("bytes", "user-space memory", "bytes each", *target), *CONNECTED], "connections", fixed=True, turns=1, servers=BOTH, transport=transport)
 
 
 MAIN = [

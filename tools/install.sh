@@ -34,7 +34,7 @@ test_packages='
 libcmocka-dev unit tests
 e2fsprogs small disks of the tests of a full disk
 strace system calls of a server whose disk fails
-iproute2 a network of a test's own
+iproute2 networks for single tests
 nftables loses packets in the tests of bad networks
 clang-14 fuzzing
 libclang-rt-14-dev fuzzing and sanitizers

@@ -19,9 +19,13 @@ int output_dispatch(const char *command, const struct subcommand *subcommands, s
     if (!help && argc > 0) {
         (void)fprintf(out, "tidemq: unknown command '%s %s'\n", command, argv[0]);
     }
+    int width = 0;
+    for (size_t i = 0; i < count; i++) {
+        width = MAX(width, (int)strlen(subcommands[i].name));
+    }
     (void)fprintf(out, "Usage: tidemq %s COMMAND [OPTIONS]\n\nCommands:\n", command);
     for (size_t i = 0; i < count; i++) {
-        (void)fprintf(out, "  %-8s %s\n", subcommands[i].name, subcommands[i].about);
+        (void)fprintf(out, "  %-*s %s\n", width, subcommands[i].name, subcommands[i].about);
     }
     (void)fprintf(out, "\n`tidemq %s COMMAND --help` tells more.\n", command);
     return help ? EXIT_OK : EXIT_USAGE;
