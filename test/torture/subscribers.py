@@ -248,7 +248,10 @@ class Changing(Subscriber):
     def wants_clean_start(self):
         wants = (self.version == 5 and not self.world.draining and self.random.random() < 0.15)
         if wants:
+            # At once, not with CONNACK: that may be lost, and the next connection then finds the
+            # new session present. [MQTT5-3.1.2-4]
             self.known = False
+            self.held.clear()
             self.views.clear()
             for register in self.registers.values():
                 register.write(None)

@@ -1,7 +1,11 @@
 """The ledger itself: each broken promise is a fault, and what is allowed is none."""
 
+import random
+from types import SimpleNamespace
+
 import pytest
 from ledger import GroupView, Ledger, Register, View
+from subscribers import Changing
 
 ONE, TWO, ZERO = b"0/1/1", b"0/1/2", b"0/1/0"
 
@@ -137,3 +141,14 @@ def test_register():
     assert kept.observe(b"2", [b"2"]) and kept.values == [b"2", b"2"]
     kept.settle(b"2")
     assert not kept.observe(b"1") and kept.observe(b"2")
+
+
+def test_clean_start_gives_up_what_is_held():
+    """Packet IDs of the old session mean nothing in the new one, even if CONNACK never comes."""
+    client = Changing(SimpleNamespace(ledger=Ledger(False), loop=None, publisher_count=1,
+                                      draining=False), "c", 5, 3600)
+    client.random = random.Random(1)
+    client.held[27] = b"0/0/2 7 "
+    while not client.wants_clean_start():
+        assert client.held
+    assert not client.held
