@@ -678,19 +678,21 @@ static void session_killed(int index, bool orderly, uint64_t away_ms)
         return;
     if (!is_known(client->begun_tick, orderly))
         client->state = SESSION_MAYBE;
-    if (client->online) {
+    const bool was_online = client->online;
+    if (was_online) {
         leaves(client);
         client->end_lo_ms = known ? now_ms : MIN(now_ms, row_lo_ms);
         client->end_hi_ms = known ? now_ms : MAX(now_ms, row_hi_ms);
         if (!orderly) /* it began as an orderly end, and says when it was */
             client->end_hi_ms += away_ms;
-        if (!orderly && client->row_end_ms > 0)
-            client->end_lo_ms = MIN(client->end_lo_ms, client->row_end_ms);
     } else if (!known) {
         client->end_lo_ms = MIN(client->end_lo_ms, MIN(now_ms, row_lo_ms));
         client->end_hi_ms = MAX(client->end_hi_ms, MAX(now_ms, row_hi_ms));
         client->left_tick = model.tick;
     }
+    /* Neither its return nor that it left again: the row says when it left the time before. */
+    if ((was_online || !known) && !orderly && client->row_end_ms > 0)
+        client->end_lo_ms = MIN(client->end_lo_ms, client->row_end_ms);
     client->start_tick = model.tick;
     /* A will that waits keeps it. */
     if (client->will_state == WILL_WAITING)
