@@ -20,7 +20,7 @@ static void *release_mark(struct release *release)
  * Spec: [MQTT3-4.3.2-1] [MQTT5-4.3.2-3] [MQTT5-4.4.0-2] */
 static void on_puback(struct session *session, uint16_t packet_id)
 {
-    struct inflight *inflight = pidmap_find(&session->outbound, packet_id);
+    struct inflight *inflight = outbound_find(&session->outbound, packet_id);
     if (!inflight || inflight->qos != 1 || inflight->state != INFLIGHT_SENT)
         return;
     inflight_end(inflight);
@@ -31,7 +31,7 @@ static void on_puback(struct session *session, uint16_t packet_id)
 static void on_pubrec(struct session *session, uint16_t packet_id, uint8_t reason)
 {
     struct link *link = session->link;
-    struct inflight *inflight = pidmap_find(&session->outbound, packet_id);
+    struct inflight *inflight = outbound_find(&session->outbound, packet_id);
     if (!inflight || inflight->qos != 2) {
         if (reason < 0x80)
             link->ops->ack(link, PACKET_PUBREL, packet_id, REASON_PACKET_ID_NOT_FOUND, NULL);
@@ -53,7 +53,7 @@ static void on_pubrec(struct session *session, uint16_t packet_id, uint8_t reaso
 
 static void on_pubcomp(struct session *session, uint16_t packet_id)
 {
-    struct inflight *inflight = pidmap_find(&session->outbound, packet_id);
+    struct inflight *inflight = outbound_find(&session->outbound, packet_id);
     if (!inflight || inflight->state != INFLIGHT_RELEASED)
         return;
     inflight_end(inflight);

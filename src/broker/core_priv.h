@@ -17,6 +17,7 @@
 #include "broker/broker.h"
 #include "broker/inspect.h"
 #include "broker/link.h"
+#include "broker/outbound.h"
 #include "broker/pidmap.h"
 #include "broker/quota.h"
 #include "broker/quota_bucket.h"
@@ -197,10 +198,10 @@ struct session {
     struct broker *broker;
     struct link *link; /* NULL: offline */
     uint64_t number;
-    struct list inflight;   /* in the order sent */
-    struct list *resend;    /* in flight: where entries that are unsent begin, or NULL */
-    struct pidmap outbound; /* struct inflight */
-    uint32_t awaited;       /* PUBLISH sent on this link, not finished */
+    struct list inflight; /* in the order sent */
+    struct list *resend;  /* in flight: where entries that are unsent begin, or NULL */
+    struct outbound outbound;
+    uint32_t awaited; /* PUBLISH sent on this link, not finished */
     uint32_t sub_count;
     bool durable;        /* outlives its connection: its state has rows */
     bool blocked;        /* the link has no room; link_writable will come */
@@ -245,6 +246,8 @@ struct broker {
     struct broker_config config;
     struct broker_deps deps;
     struct hashmap topics_by_name, topics_by_id;
+    struct topic
+        *topic_latest; /* found by ID the last time, or NULL: messages ask again and again */
     struct tree topics_sorted; /* by name */
     uint32_t topic_count;
 
@@ -368,7 +371,7 @@ static inline int session_send(struct session *session, const struct delivery *d
  */
 void topics_init(struct broker *broker);
 struct topic *topic_find(const struct broker *broker, struct slice name);
-struct topic *topic_by_id(const struct broker *broker, uint32_t id);
+struct topic *topic_by_id(struct broker *broker, uint32_t id);
 /* Puts a topic into the tables; used by creation and recovery. NULL: out of memory. */
 struct topic *topic_add(struct broker *broker, struct slice name, uint32_t id, uint64_t created_ms,
                         struct slice remark);
@@ -582,7 +585,7 @@ enum deliver_result deliver_retained(struct sub *sub, const struct store_entry *
 /* Sends an in-flight entry whose `unsent` is set; entry: its message with its queues. */
 enum deliver_result deliver_again(struct inflight *inflight, const struct store_entry *entry);
 /* true when it is past its expiry, or its topic was deleted. */
-bool message_gone(const struct broker *broker, const struct message *message);
+bool message_gone(struct broker *broker, const struct message *message);
 /* The session may take one more QoS 1 or 2 message now. */
 bool session_ready(const struct session *session);
 /* A subscription that was ended still has messages from before to be sent. */

@@ -22,7 +22,15 @@ struct gather {
     uint32_t ids[LINK_SUBSCRIPTION_IDS_MAX];
 };
 
-bool message_gone(const struct broker *broker, const struct message *message)
+/* Leaves `ids` as it is: clearing it costs more than all else. */
+static void gather_begin(struct gather *ret)
+{
+    ret->owner = NULL;
+    ret->wanted = ret->retain_as_published = false;
+    ret->qos = ret->id_count = 0;
+}
+
+bool message_gone(struct broker *broker, const struct message *message)
 {
     if (message->topic_id && !topic_by_id(broker, message->topic_id))
         return true;
@@ -132,7 +140,7 @@ static void gather_matching(struct session *session, const struct store_entry *e
 /* For a subscription that matches, alone or with others of its session. */
 static void gather_for(const struct sub *sub, const struct store_entry *entry, struct gather *ret)
 {
-    *ret = (struct gather){.owner = NULL};
+    gather_begin(ret);
     if (sub->group || sub->session->sub_count == 1)
         gather_add(ret, sub, &entry->message);
     else
@@ -211,9 +219,8 @@ enum deliver_result deliver_entry(struct sub *sub, struct cursor *cursor,
         .qos = MIN(message->qos, gather.qos), /* [MQTT3-3.8.4-6] [MQTT5-3.8.4-8] [MQTT5-4.8.2-3] */
         .retain = gather.retain_as_published && (message->flags & MESSAGE_RETAIN),
         .subscription_id_count = gather.id_count,
+        .subscription_ids = gather.ids,
     };
-    for (uint8_t i = 0; i < gather.id_count; i++)
-        delivery.subscription_ids[i] = gather.ids[i];
     if (delivery.qos == 0) /* a member of a group, or a subscription that was lowered */
         return sent(session, session_send(session, &delivery, true));
     struct inflight *inflight = inflight_new(session, cursor, entry);
@@ -249,7 +256,7 @@ enum deliver_result deliver_retained(struct sub *sub, const struct store_entry *
         .qos = MIN(message->qos, sub->qos),
         .retain = true, /* [MQTT3-3.3.1-8] */
         .subscription_id_count = sub->id ? 1 : 0,
-        .subscription_ids = {sub->id},
+        .subscription_ids = &sub->id,
     };
     if (!session->link || session->blocked || session->resend)
         return DELIVER_BLOCKED;
@@ -268,19 +275,16 @@ enum deliver_result deliver_retained(struct sub *sub, const struct store_entry *
 }
 
 /* The identifiers it was or would have been sent with first. [MQTT5-3.3.4-3] [MQTT5-3.3.4-4] */
-static void again_ids(struct inflight *inflight, const struct store_entry *entry,
-                      struct delivery *delivery)
+static void again_ids(const struct inflight *inflight, const struct store_entry *entry,
+                      struct gather *ret)
 {
+    gather_begin(ret);
     if (inflight->sub_id == 0)
         return;
-    struct gather gather = {.owner = NULL};
     if (!inflight->alone && inflight->session->sub_count > 1)
-        gather_matching(inflight->session, entry, &gather);
-    if (gather.id_count == 0)
-        gather.ids[gather.id_count++] = inflight->sub_id;
-    delivery->subscription_id_count = gather.id_count;
-    for (uint8_t i = 0; i < gather.id_count; i++)
-        delivery->subscription_ids[i] = gather.ids[i];
+        gather_matching(inflight->session, entry, ret);
+    if (ret->id_count == 0)
+        ret->ids[ret->id_count++] = inflight->sub_id;
 }
 
 /* What was sent once is sent again even if it has expired since; what waited for its row until it
@@ -305,7 +309,10 @@ enum deliver_result deliver_again(struct inflight *inflight, const struct store_
         metric_add(&session->broker->deps.metrics->denied_deliveries, 1);
         return DELIVER_SKIPPED;
     }
-    again_ids(inflight, entry, &delivery);
+    struct gather gather;
+    again_ids(inflight, entry, &gather);
+    delivery.subscription_id_count = gather.id_count;
+    delivery.subscription_ids = gather.ids;
     const enum deliver_result result = sent(session, session_send(session, &delivery, true));
     if (result == DELIVER_DONE) {
         inflight->unsent = false;
@@ -334,9 +341,8 @@ static bool deliver_live_qos0(struct sub *sub, const struct store_entry *entry)
         .fanout = session->broker->fanout,
         .retain = gather.retain_as_published && (entry->message.flags & MESSAGE_RETAIN),
         .subscription_id_count = gather.id_count,
+        .subscription_ids = gather.ids,
     };
-    for (uint8_t i = 0; i < gather.id_count; i++)
-        delivery.subscription_ids[i] = gather.ids[i];
     const int err = session_send(session, &delivery, false);
     if (sent(session, err) == DELIVER_BLOCKED)
         metric_add(&session->broker->deps.metrics->publish_qos0_dropped, 1);
@@ -438,7 +444,8 @@ uint32_t deliver_qos0(struct broker *broker, const struct message *message)
     struct session *session = session_find(broker, client_id);
     if (!session || !session->link || session->opening)
         return count;
-    struct gather gather = {.owner = NULL};
+    struct gather gather;
+    gather_begin(&gather);
     gather_matching(session, &entry, &gather);
     if (gather.wanted)
         return count; /* through a subscription of its own already */

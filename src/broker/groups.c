@@ -151,7 +151,7 @@ void group_event_qos0(struct group *group, const struct message *message)
         const struct delivery delivery = {.message = message,
                                           .expiry_s = message->expiry_s,
                                           .subscription_id_count = sub->id ? 1 : 0,
-                                          .subscription_ids = {sub->id}};
+                                          .subscription_ids = &sub->id};
         if (session_send(session, &delivery, false) < 0)
             metric_add(&group->broker->deps.metrics->publish_qos0_dropped, 1);
         return;

@@ -97,7 +97,7 @@ void inflight_hand_over(struct cursor *cursor, struct session *session)
 struct inflight *inflight_new(struct session *session, struct cursor *cursor,
                               const struct store_entry *entry)
 {
-    const uint16_t packet_id = pidmap_next(&session->outbound);
+    const uint16_t packet_id = outbound_next(&session->outbound);
     ASSERT(packet_id != 0);
     struct inflight *inflight = inflight_alloc(session->broker);
     inflight->seq = entry->seq;
@@ -115,7 +115,7 @@ void inflight_adopt(struct session *session, struct inflight *inflight)
     inflight->session = session;
     inflight->number = session->number;
     list_push_back(&session->inflight, &inflight->node);
-    pidmap_put(&session->outbound, inflight->packet_id, inflight);
+    outbound_put(&session->outbound, inflight);
     metric_add(&session->broker->deps.metrics->inflight, 1);
 }
 
@@ -144,7 +144,7 @@ void inflight_leave_session(struct inflight *inflight)
         session->awaited--;
     inflight->counted = false;
     list_remove(&inflight->node);
-    pidmap_remove(&session->outbound, inflight->packet_id);
+    outbound_remove(&session->outbound, inflight);
     metric_add(&session->broker->deps.metrics->inflight, -1);
     inflight->session = NULL;
 }

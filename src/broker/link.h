@@ -33,7 +33,7 @@ struct delivery {
     uint8_t qos;        /* to send with */
     bool retain, dup;
     uint8_t subscription_id_count; /* MQTT 5; at most LINK_SUBSCRIPTION_IDS_MAX */
-    uint32_t subscription_ids[LINK_SUBSCRIPTION_IDS_MAX];
+    const uint32_t *subscription_ids;
 };
 
 /* The answer to CONNECT. */

@@ -14,7 +14,7 @@ struct pidslot {
 void pidmap_done(struct pidmap *map)
 {
     mem_free(map->slots);
-    *map = (struct pidmap){.last = map->last};
+    *map = (struct pidmap){.size = 0};
 }
 
 void pidmap_shrink(struct pidmap *map)
@@ -47,7 +47,7 @@ void *pidmap_find(const struct pidmap *map, uint16_t pid)
 static void pidmap_grow(struct pidmap *map)
 {
     const uint32_t size = map->size ? 2 * map->size : PIDMAP_SIZE_FIRST;
-    struct pidmap grown = {.size = size, .count = map->count, .last = map->last};
+    struct pidmap grown = {.size = size, .count = map->count};
     grown.slots = mem_new(size * sizeof *grown.slots);
     for (uint32_t i = 0; i < map->size; i++) {
         if (map->slots[i].value)
@@ -100,15 +100,4 @@ void pidmap_remove(struct pidmap *map, uint16_t pid)
     map->count--;
     if (map->count == 0 && map->size > PIDMAP_SIZE_KEPT)
         pidmap_done(map);
-}
-
-uint16_t pidmap_next(struct pidmap *map)
-{
-    if (map->count >= UINT16_MAX)
-        return 0;
-    do {
-        if (++map->last == 0)
-            map->last = 1;
-    } while (pidmap_find(map, map->last));
-    return map->last;
 }

@@ -1,4 +1,5 @@
-/* Packet identifiers in use, each with a pointer: a small table that grows with what is in flight.
+/* Packet identifiers that a client has in use, each with a pointer: a small table that grows with
+ * what is in flight.
  *
  * Open addressing from a slot that depends on a secret of this process, at most half full, so that
  * a peer can make it neither large nor slow with identifiers of its choice. A small table is kept
@@ -12,7 +13,6 @@ struct pidmap {
     struct pidslot *slots; /* NULL while empty */
     uint32_t size;         /* power of two, or 0 */
     uint32_t count;
-    uint16_t last; /* the identifier given out last */
 };
 
 void pidmap_done(struct pidmap *map);
@@ -24,5 +24,3 @@ void pidmap_put(struct pidmap *map, uint16_t pid, void *value);
 /* Changes the value of an identifier that is in the map. */
 void pidmap_set(struct pidmap *map, uint16_t pid, void *value);
 void pidmap_remove(struct pidmap *map, uint16_t pid); /* harmless when it is not there */
-/* Returns an identifier not in use, or 0 when all are. Spec: [MQTT3-2.3.1-2] [MQTT5-2.2.1-4] */
-uint16_t pidmap_next(struct pidmap *map);

@@ -93,36 +93,6 @@ static void random_against_array(void **state)
     pidmap_done(&map);
 }
 
-/* [MQTT3-2.3.1-2] [MQTT5-2.2.1-4] A new identifier is one not in use; 0 is never given out. */
-static void next_skips_those_in_use(void **state)
-{
-    (void)state;
-    struct pidmap map = {.size = 0};
-    pidmap_put(&map, 2, value_of(2));
-    assert_int_equal(pidmap_next(&map), 1);
-    assert_int_equal(pidmap_next(&map), 3);
-    map.last = 65535;
-    assert_int_equal(pidmap_next(&map), 1);
-    pidmap_done(&map);
-}
-
-static void next_gives_all_then_none(void **state)
-{
-    (void)state;
-    struct pidmap map = {.size = 0};
-    for (uint32_t i = 0; i < 65535; i++) {
-        const uint16_t pid = pidmap_next(&map);
-        assert_int_not_equal(pid, 0);
-        pidmap_put(&map, pid, value_of(pid));
-    }
-    assert_int_equal(pidmap_next(&map), 0);
-    pidmap_remove(&map, 777);
-    assert_int_equal(pidmap_next(&map), 777);
-    for (uint32_t pid = 1; pid < 65536; pid++)
-        pidmap_remove(&map, (uint16_t)pid);
-    assert_int_equal(map.size, 0);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -130,8 +100,6 @@ int main(void)
         cmocka_unit_test(few_identifiers_stay_small),
         cmocka_unit_test(empty_tables_are_kept_while_small),
         cmocka_unit_test(random_against_array),
-        cmocka_unit_test(next_skips_those_in_use),
-        cmocka_unit_test(next_gives_all_then_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

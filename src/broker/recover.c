@@ -339,8 +339,8 @@ static void recover_group_open(struct group *group, struct inflight *inflight)
  * ID. Neither is given up: the client may get one of them again. */
 static void recover_adopt(struct session *session, struct inflight *inflight)
 {
-    if (inflight->packet_id == 0 || pidmap_find(&session->outbound, inflight->packet_id))
-        inflight->packet_id = pidmap_next(&session->outbound);
+    if (inflight->packet_id == 0 || outbound_find(&session->outbound, inflight->packet_id))
+        inflight->packet_id = outbound_next(&session->outbound);
     ASSERT(inflight->packet_id);
     inflight_adopt(session, inflight);
 }
@@ -443,7 +443,7 @@ static void recover_forget(struct inflight *inflight)
  */
 static bool recover_packet_id(struct session *session, const struct row_open *open)
 {
-    struct inflight *other = pidmap_find(&session->outbound, open->packet_id);
+    struct inflight *other = outbound_find(&session->outbound, open->packet_id);
     if (!other)
         return true;
     const bool moves = other->qos == 1 || other->state == INFLIGHT_STORING;
@@ -453,9 +453,9 @@ static bool recover_packet_id(struct session *session, const struct row_open *op
     }
     if (moves) {
         inflight_leave_session(other);
-        other->packet_id = pidmap_next(&session->outbound);
+        other->packet_id = outbound_next(&session->outbound);
         if (other->packet_id == open->packet_id)
-            other->packet_id = pidmap_next(&session->outbound);
+            other->packet_id = outbound_next(&session->outbound);
         inflight_adopt(session, other);
         return true;
     }

@@ -163,7 +163,7 @@ void session_free(struct session *session)
         sub_free(LIST_FIRST(&session->subs, struct sub, session_node));
     cursor_done(broker, &session->direct);
     pidmap_done(&session->inbound);
-    pidmap_done(&session->outbound);
+    outbound_done(&session->outbound);
     session->will = will_free(session->will);
     hashmap_remove(&broker->sessions, &session->by_id);
     hashmap_remove(&broker->sessions_by_number, &session->by_number);
@@ -385,7 +385,7 @@ static void session_detach_link(struct session *session)
     session_stop(session);
     publish_detach(session);
     pidmap_shrink(&session->inbound);
-    pidmap_shrink(&session->outbound);
+    outbound_shrink(&session->outbound);
     list_each_safe (it, &session->subs) {
         sub_detach(CONTAINER_OF(it, struct sub, session_node));
     }

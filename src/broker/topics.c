@@ -26,10 +26,15 @@ struct topic *topic_find(const struct broker *broker, struct slice name)
     return node ? CONTAINER_OF(node, struct topic, by_name) : NULL;
 }
 
-struct topic *topic_by_id(const struct broker *broker, uint32_t id)
+struct topic *topic_by_id(struct broker *broker, uint32_t id)
 {
+    if (broker->topic_latest && broker->topic_latest->id == id)
+        return broker->topic_latest;
     struct hashnode *node = hashmap_find(&broker->topics_by_id, hash_u64(id), topic_has_id, &id);
-    return node ? CONTAINER_OF(node, struct topic, by_id) : NULL;
+    if (!node)
+        return NULL;
+    broker->topic_latest = CONTAINER_OF(node, struct topic, by_id);
+    return broker->topic_latest;
 }
 
 static int topic_order(const struct treenode *node, const void *key)
@@ -87,6 +92,8 @@ void topic_remove(struct broker *broker, struct topic *topic)
 {
     hashmap_remove(&broker->topics_by_name, &topic->by_name);
     hashmap_remove(&broker->topics_by_id, &topic->by_id);
+    if (broker->topic_latest == topic)
+        broker->topic_latest = NULL;
     tree_remove(&broker->topics_sorted, &topic->by_order);
     broker->topic_count--;
     metric_add(&broker->deps.metrics->topics, -1);

@@ -37,6 +37,14 @@ uint64_t enc_publish_size(const struct enc_publish *publish)
     return 1 + varint_size((uint32_t)remaining) + remaining;
 }
 
+uint32_t enc_publish_id_at(const struct enc_publish *publish)
+{
+    ASSERT(publish->qos > 0);
+    uint32_t block;
+    const uint64_t remaining = remaining_size(publish, &block);
+    return 1 + varint_size((uint32_t)remaining) + 2 + publish->topic.size;
+}
+
 static uint8_t *block_write(const struct enc_publish *publish, uint32_t size, uint8_t *at)
 {
     at = write_varint(at, size);

@@ -80,6 +80,9 @@ uint64_t enc_publish_size(const struct enc_publish *publish);
  * size or ERR_FULL: no room, or MQTT cannot carry it. */
 MUST_CHECK int enc_publish_head(const struct enc_publish *publish, uint8_t *bytes, size_t room);
 
+/* Where in the packet the packet ID is; qos > 0. */
+uint32_t enc_publish_id_at(const struct enc_publish *publish);
+
 /* Room that enc_publish_head needs at most. */
 static inline size_t enc_publish_room(const struct enc_publish *publish)
 {

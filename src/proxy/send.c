@@ -223,15 +223,53 @@ static bool qos0_may_have_more(const struct conn *conn)
     return !in_the_way && !budget_is_tight(&proxy->budget);
 }
 
+/* Its message is 0 when something in the packet is for this conn only. */
+static struct share_key share_key_of(const struct conn *conn, const struct delivery *delivery)
+{
+    const bool is_own =
+        delivery->dup || delivery->subscription_id_count > 0 || conn->alias_out.max > 0;
+    const uint64_t name = delivery->qos > 0 ? delivery->message->position : delivery->fanout;
+    return (struct share_key){
+        .message = is_own ? 0 : name,
+        .expiry_s = delivery->expiry_s,
+        .version = conn->link.version,
+        .qos = delivery->qos,
+        .retain = delivery->retain,
+    };
+}
+
+/* Encoded by itself, and offered to others. false: out of memory, and the conn fails. */
+static bool put_alone(struct conn *conn, const struct share_key *key,
+                      const struct enc_publish *publish, const struct delivery *delivery,
+                      uint64_t size)
+{
+    if (!put_publish(conn, publish, delivery->message->payload, size))
+        return false;
+    share_offer(&conn->proxy->share, key, publish, delivery->message->payload);
+    return true;
+}
+
+static void put_shared(struct conn *conn, const struct share_run *run, uint16_t packet_id)
+{
+    struct proxy *proxy = conn->proxy;
+    if (share_put(&proxy->share, run, packet_id, &conn->out) < 0)
+        conn->broken = true;
+    if (packet_id > 0)
+        proxy->burst += run->size;
+}
+
 static int on_deliver(struct link *link, const struct delivery *delivery)
 {
     struct conn *conn = CONTAINER_OF(link, struct conn, link);
     struct proxy *proxy = conn->proxy;
     if (!is_open(conn))
         return ERR_AGAIN; /* it is closing: the core hears of that next */
+    const struct share_key key = share_key_of(conn, delivery);
+    const struct share_run *shared = share_find(&proxy->share, &key);
     struct enc_publish publish;
-    describe(conn, delivery, &publish);
-    const uint64_t size = enc_publish_size(&publish);
+    if (!shared)
+        describe(conn, delivery, &publish);
+    const uint64_t size = shared ? shared->size : enc_publish_size(&publish);
     if (size > (conn->packet_max > 0 ? conn->packet_max : FRAME_PACKET_MAX))
         return ERR_FULL; /* [MQTT5-3.1.2-24] */
     const bool more = delivery->qos == 0 && qos0_may_have_more(conn);
@@ -242,9 +280,9 @@ static int on_deliver(struct link *link, const struct delivery *delivery)
         proxy_starve(proxy);
         return wait_for_room(conn, delivery->qos);
     }
-    if (!share_add(&proxy->share, delivery->fanout, &publish, delivery->message->payload, size,
-                   &conn->out) &&
-        !put_publish(conn, &publish, delivery->message->payload, size))
+    if (shared)
+        put_shared(conn, shared, delivery->packet_id);
+    else if (!put_alone(conn, &key, &publish, delivery, size))
         return ERR_AGAIN;
     proxy->counts.packets_sent++;
     proxy->counts.publish_sent++;

@@ -30,7 +30,7 @@ static void publish_is_encoded_per_version(void **state)
         .retain = true,
         .dup = true,
         .subscription_id_count = 1,
-        .subscription_ids = {3},
+        .subscription_ids = &(const uint32_t){3},
     };
     bench_connect(&bench, MQTT_V311);
     const int first = bench.fd;
