@@ -304,7 +304,7 @@ void trim_begin(struct broker *broker, uint64_t position)
     list_init(&trim->step.node);
     broker->trim = trim;
 #ifdef MUTATION_KILL_NO_COPY
-    trim_finish(trim);
+    trim_end_pass(trim);
     return;
 #endif
     trim_go_on(trim);

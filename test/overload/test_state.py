@@ -98,10 +98,10 @@ def test_sessions_and_wills_until_memory_is_full(watched, citizen, until_refused
     server, _ = watched()
     good = citizen(server)
     will = Will("gone/a", bytes(60_000))
+    names = itertools.count()
 
-    def one(number):
-        peer, code = connected(server, f"w{number}", clean=False, will=will, version=V5)
-        return peer, code
+    def one(_):
+        return connected(server, f"w{next(names)}", clean=False, will=will, version=V5)
 
     count, code = until_refused(one)
     assert code == QUOTA and count > 100

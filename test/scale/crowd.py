@@ -129,7 +129,9 @@ class Peer:
                 kind, body, size = found
                 self.buffer = self.buffer[size:]
                 return kind, body
-            if not select.select([self.sock], [], [], timeout_s)[0]:
+            poll = select.poll()  # select knows descriptors below 1,024 only
+            poll.register(self.sock, select.POLLIN)
+            if not poll.poll(timeout_s * 1000):
                 return None
             data = self.sock.recv(1 << 18)
             assert data, "closed"
