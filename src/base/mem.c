@@ -79,6 +79,11 @@ void mem_tune(void)
     (void)mallopt(M_TRIM_THRESHOLD, SPARE_MAX);
 }
 
+void mem_give_back(void)
+{
+    (void)malloc_trim(0);
+}
+
 void mem_fail_at(uint64_t n)
 {
     mem_fail_countdown = n;

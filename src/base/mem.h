@@ -33,6 +33,10 @@ void mem_free(void *ptr);
  * in one go, and have them go back at once. To be called once, before threads are started. */
 void mem_tune(void);
 
+/* Gives the system back the pages in which nothing is in use any more. Costs little when few large
+ * holes are there; for after many frees, not for each. Thread: any. */
+void mem_give_back(void);
+
 /* Bytes in use in the whole process, of all the above, with what the allocator adds to each block.
  * Other threads' changes may be missing, up to 16 KiB for each. */
 uint64_t mem_used(void);

@@ -29,7 +29,22 @@ void out_pool_done(struct out_pool *pool)
         pool->first = chunk->next;
         mem_free(chunk);
     }
-    pool->count = 0;
+    pool->count = pool->count_least = 0;
+}
+
+uint64_t out_pool_trim(struct out_pool *pool, uint32_t kept)
+{
+    ASSERT(pool->count_least <= pool->count);
+    const uint32_t over = pool->count > kept ? pool->count - kept : 0;
+    const uint32_t freed = MIN(pool->count_least, over);
+    for (uint32_t i = 0; i < freed; i++) {
+        struct out_chunk *chunk = pool->first;
+        pool->first = chunk->next;
+        mem_free(chunk);
+    }
+    pool->count -= freed;
+    pool->count_least = pool->count;
+    return (uint64_t)freed * OUTBUF_CHUNK_SIZE;
 }
 
 static uint64_t charge_of(const struct out_chunk *chunk)
@@ -43,6 +58,7 @@ static struct out_chunk *chunk_new(struct out_pool *pool, uint32_t room, struct 
     if (room == POOLED_ROOM && chunk) {
         pool->first = chunk->next;
         pool->count--;
+        pool->count_least = MIN(pool->count_least, pool->count);
     } else {
         chunk = mem_try_alloc(sizeof *chunk + (size_t)room);
         if (!chunk)

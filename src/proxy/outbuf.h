@@ -14,10 +14,11 @@
 
 struct out_chunk;
 
-/* Chunks not in use; keeps as many as one busy iteration needs. */
+/* Chunks not in use, kept for the next burst; see out_pool_trim. */
 struct out_pool {
     struct out_chunk *first;
     uint32_t count, count_max;
+    uint32_t count_least;  /* since the last trim: so many have not been needed */
     struct budget *budget; /* charged for what is in use, also beyond its maximum */
 };
 
@@ -28,6 +29,9 @@ struct outbuf {
 
 void out_pool_init(struct out_pool *pool, struct budget *budget, uint32_t count_max);
 void out_pool_done(struct out_pool *pool);
+/* Frees the chunks that nobody has needed since the last call, but for `kept` of all. To be called
+ * now and then, or one burst would take its memory for ever. Returns the bytes freed. */
+uint64_t out_pool_trim(struct out_pool *pool, uint32_t kept);
 
 /* Returns room for `size` bytes in one piece, or NULL: out of memory. */
 uint8_t *outbuf_reserve(struct outbuf *out, struct out_pool *pool, uint32_t size);

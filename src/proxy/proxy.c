@@ -8,8 +8,11 @@
 #include <unistd.h>
 
 enum {
-    POOL_CHUNKS_MAX = 4096, /* 16 MiB of chunks kept for reuse, */
-    POOL_PART = 32,         /* but not more than this part of memory_max */
+    POOL_CHUNKS_MAX = 4096,      /* 16 MiB of chunks kept for reuse, */
+    POOL_PART = 32,              /* but not more than this part of memory_max; */
+    POOL_KEPT = 64,              /* those beyond so many go when they were not needed */
+    POOL_TRIM_MS = 10000,        /* for so long; */
+    POOL_GIVE_BACK = 512 * 1024, /* so many bytes at once also go back to the system */
 };
 
 void proxy_config_default(struct proxy_config *config)
@@ -84,6 +87,19 @@ static uint64_t proxy_memory_used(struct proxy *proxy)
     return all;
 }
 
+/* So that what a burst took comes back to the others, and to the system. */
+static void on_trim(struct timer *timer)
+{
+    struct proxy *proxy = CONTAINER_OF(timer, struct proxy, trimming);
+    const uint64_t freed = out_pool_trim(&proxy->pool, POOL_KEPT);
+    if (freed >= POOL_GIVE_BACK)
+        mem_give_back();
+    if (freed > 0)
+        loop_defer(proxy->deps.loop, &proxy->counting);
+    if (proxy->pool.count > POOL_KEPT)
+        timer_start(proxy->timers, timer, POOL_TRIM_MS);
+}
+
 static void flush_counts(struct deferred *counting)
 {
     struct proxy *proxy = CONTAINER_OF(counting, struct proxy, counting);
@@ -99,6 +115,8 @@ static void flush_counts(struct deferred *counting)
     metric_add(&metrics->bytes_sent, counts->bytes_sent);
     *counts = (struct proxy_counts){0};
     proxy->burst = 0;
+    if (proxy->pool.count > POOL_KEPT && proxy->trimming.due_ms == 0)
+        timer_start(proxy->timers, &proxy->trimming, POOL_TRIM_MS);
     const uint64_t used = proxy_memory_used(proxy);
     metric_add(&metrics->memory_used, (int64_t)used - proxy->memory_reported);
     proxy->memory_reported = (int64_t)used;
@@ -141,6 +159,7 @@ int proxy_new(const struct proxy_config *config, const struct proxy_deps *deps,
     pace_init(proxy);
     proxy->budget = (struct budget){.max = config->memory_max};
     proxy->starved.on_due = on_starved;
+    proxy->trimming.on_due = on_trim;
     proxy->counting.run = flush_counts;
     list_init(&proxy->counting.node);
     const uint64_t pooled = config->memory_max / POOL_PART / OUTBUF_CHUNK_SIZE;
@@ -431,6 +450,7 @@ struct proxy *proxy_free(struct proxy *proxy)
     mem_free(proxy->fronts);
     deferred_cancel(&proxy->counting);
     flush_counts(&proxy->counting);
+    timer_stop(proxy->timers, &proxy->trimming);
     share_done(&proxy->share);
     out_pool_done(&proxy->pool);
     mem_free(proxy);

@@ -46,6 +46,7 @@ struct proxy {
     struct timer revoking;   /* looks through the conns for revoked certificates, */
     uint32_t tls_round;      /* once more each time that certificates were read */
     struct out_pool pool;
+    struct timer trimming; /* of the pool */
     struct share share;
     uint64_t burst; /* bytes of PUBLISH appended since a burst was last written */
     struct proxy_counts counts;
