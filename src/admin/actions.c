@@ -25,6 +25,7 @@ static const struct action actions[] = {
     {"CreateAuthorizationPolicy", true, policy_action_create},
     {"ModifyAuthorizationPolicy", true, policy_action_modify},
     {"DeleteAuthorizationPolicy", true, policy_action_delete},
+    {"UpdateAuthorizationPolicyPriority", true, policy_action_order},
     {"DescribeAuthorizationPolicies", true, policy_action_list},
     {"CreateBlockRule", true, block_action_create},
     {"ModifyBlockRule", true, block_action_modify},

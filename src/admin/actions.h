@@ -34,6 +34,7 @@ action_fn client_action_kick;
 action_fn policy_action_create;
 action_fn policy_action_modify;
 action_fn policy_action_delete;
+action_fn policy_action_order;
 action_fn policy_action_list;
 action_fn block_action_create;
 action_fn block_action_modify;

@@ -99,6 +99,55 @@ void policy_action_delete(struct request *request, const json_t *params)
     stored_policy_remove(request->admin->deps.broker, rule->id, on_modified, request);
 }
 
+/* One item of Priorities: {Id, Priority}. Returns whether it is sound. */
+static bool read_priority(struct request *request, const json_t *item,
+                          struct policy_priority *ret_priority)
+{
+    static const char *const names[] = {"Id", "Priority"};
+    static const struct param_range ranges[] = {{1, INT64_MAX, 0}, {1, RULE_PRIORITY_MAX, 0}};
+    int64_t numbers[2];
+    if (!json_is_object(item)) {
+        actions_fail(request, "InvalidParameterValue",
+                     "Priorities must be a list of {Id, Priority}");
+        return false;
+    }
+    for (size_t i = 0; i < ARRAY_COUNT(names); i++) {
+        if (!params_integer(request, item, names[i], ranges[i], &numbers[i])) {
+            return false;
+        }
+        if (numbers[i] == 0) {
+            actions_fail(request, "MissingParameter", "an item of Priorities has no %s", names[i]);
+            return false;
+        }
+    }
+    *ret_priority =
+        (struct policy_priority){.id = (uint64_t)numbers[0], .priority = (uint32_t)numbers[1]};
+    return true;
+}
+
+void policy_action_order(struct request *request, const json_t *params)
+{
+    struct policy_priority priorities[RULEBOOK_POLICIES_MAX];
+    const json_t *list = json_object_get(params, "Priorities");
+    const size_t count = json_array_size(list);
+    if (!list || json_is_null(list)) {
+        actions_fail(request, "MissingParameter", "the parameter Priorities is missing");
+        return;
+    }
+    if (count == 0 || count > ARRAY_COUNT(priorities)) {
+        actions_fail(request, "InvalidParameterValue",
+                     "Priorities must be a list of 1 to %u {Id, Priority}", RULEBOOK_POLICIES_MAX);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!read_priority(request, json_array_get(list, i), &priorities[i])) {
+            return;
+        }
+    }
+    request_wait(request, NULL, NULL);
+    stored_policies_order(request->admin->deps.broker, priorities, count, on_modified, request);
+}
+
 /* Those that the API can change; those of the policy file it does not know. */
 void policy_action_list(struct request *request, const json_t *params)
 {

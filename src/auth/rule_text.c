@@ -45,6 +45,18 @@ int rule_text_read(struct slice text, struct rule **ret_rule, struct errmsg *ret
     return err;
 }
 
+int rule_with_priority(const struct rule *rule, uint32_t priority, struct rule **ret_rule,
+                       struct errmsg *reterr)
+{
+    json_t *item = rule_json_item(rule);
+    if (!item)
+        return ERR_NOMEM;
+    (void)json_object_set_new(item, "Priority", json_integer(priority));
+    const int err = rule_json_read(item, ret_rule, reterr);
+    json_decref(item);
+    return err;
+}
+
 int block_text_read(struct slice text, struct block **ret_block, struct errmsg *reterr)
 {
     json_t *item = read_item(text, reterr);

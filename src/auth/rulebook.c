@@ -17,23 +17,30 @@ struct rulebook {
 /* --- lists --------------------------------------------------------------------------------------
  */
 
+/* Returns 0, or ERR_EXISTS with a sentence when they cannot both be there. */
+static int rules_compare(const struct rule *rule, const struct rule *other, struct errmsg *reterr)
+{
+    if (strcmp(other->name, rule->name) == 0) {
+        errmsg_wrap(reterr, "there is a policy of the name '%s' already", rule->name);
+        return ERR_EXISTS;
+    }
+    if (other->priority == rule->priority) {
+        errmsg_wrap(reterr, "policy '%s' has the priority %u already; give this one another",
+                    other->name, rule->priority);
+        return ERR_EXISTS;
+    }
+    return 0;
+}
+
 /* as: the one it takes the place of, or NULL. */
 static int policies_check(const struct policies *policies, const struct rule *rule,
                           const struct rule *as, struct errmsg *reterr)
 {
     for (size_t i = 0; i < policies->count; i++) {
-        const struct rule *other = policies->items[i];
-        if (other == as)
-            continue;
-        if (strcmp(other->name, rule->name) == 0) {
-            errmsg_wrap(reterr, "there is a policy of the name '%s' already", rule->name);
-            return ERR_EXISTS;
-        }
-        if (other->priority == rule->priority) {
-            errmsg_wrap(reterr, "policy '%s' has the priority %u already; give this one another",
-                        other->name, rule->priority);
-            return ERR_EXISTS;
-        }
+        const int err =
+            policies->items[i] == as ? 0 : rules_compare(rule, policies->items[i], reterr);
+        if (err < 0)
+            return err;
     }
     if (!as && policies->count >= RULEBOOK_POLICIES_MAX) {
         errmsg_wrap(reterr, "there are %u policies already, as many as there may be",
@@ -41,6 +48,15 @@ static int policies_check(const struct policies *policies, const struct rule *ru
         return ERR_FULL;
     }
     return 0;
+}
+
+static struct rule *policies_find(const struct policies *policies, uint64_t id)
+{
+    for (size_t i = 0; i < policies->count; i++) {
+        if (policies->items[i]->id == id)
+            return policies->items[i];
+    }
+    return NULL;
 }
 
 static void policies_insert(struct policies *policies, struct rule *rule)
@@ -173,12 +189,7 @@ const struct blocks *rulebook_blocks(const struct rulebook *rulebook, enum rule_
 
 const struct rule *rulebook_policy(const struct rulebook *rulebook, uint64_t id)
 {
-    const struct policies *stored = &rulebook->policies[ORIGIN_STORED];
-    for (size_t i = 0; i < stored->count; i++) {
-        if (stored->items[i]->id == id)
-            return stored->items[i];
-    }
-    return NULL;
+    return policies_find(&rulebook->policies[ORIGIN_STORED], id);
 }
 
 const struct rule *rulebook_policy_named(const struct rulebook *rulebook, struct slice name)
@@ -231,6 +242,32 @@ void rulebook_remove_policy(struct rulebook *rulebook, uint64_t id)
 {
     if (take_out(&rulebook->policies[ORIGIN_STORED], id))
         rulebook_touch(rulebook);
+}
+
+int rulebook_check_policies(const struct rulebook *rulebook, const struct policies *changed,
+                            struct errmsg *reterr)
+{
+    const struct policies *stored = &rulebook->policies[ORIGIN_STORED];
+    for (size_t i = 0; i < changed->count; i++) {
+        for (size_t j = 0; j < stored->count; j++) {
+            const struct rule *rule = changed->items[i], *other = stored->items[j];
+            if (rules_compare(rule, other, NULL) < 0 && !policies_find(changed, other->id))
+                return rules_compare(rule, other, reterr);
+        }
+    }
+    return 0;
+}
+
+void rulebook_put_policies(struct rulebook *rulebook, struct policies *changed)
+{
+    struct policies *stored = &rulebook->policies[ORIGIN_STORED];
+    for (size_t i = 0; i < changed->count; i++)
+        (void)take_out(stored, changed->items[i]->id);
+    for (size_t i = 0; i < changed->count; i++)
+        policies_insert(stored, changed->items[i]);
+    mem_free(changed->items);
+    *changed = (struct policies){0};
+    rulebook_touch(rulebook);
 }
 
 int rulebook_check_block(const struct rulebook *rulebook, const struct block *block, bool is_new,

@@ -67,6 +67,11 @@ MUST_CHECK int rulebook_check_policy(const struct rulebook *rulebook, const stru
 /* Stores it, in place of the one with its id; takes it over. It must have passed the check. */
 void rulebook_put_policy(struct rulebook *rulebook, struct rule *rule);
 void rulebook_remove_policy(struct rulebook *rulebook, uint64_t id);
+/* The same for several that are stored already, at once: each takes the place of the one with its
+ * id, so that they may exchange their priorities. Taken over, and left empty. */
+MUST_CHECK int rulebook_check_policies(const struct rulebook *rulebook,
+                                       const struct policies *changed, struct errmsg *reterr);
+void rulebook_put_policies(struct rulebook *rulebook, struct policies *changed);
 /* As with policies; is_new: a name that is in use is an error, else it must be. */
 MUST_CHECK int rulebook_check_block(const struct rulebook *rulebook, const struct block *block,
                                     bool is_new, struct errmsg *reterr);

@@ -4,21 +4,23 @@
 #include "base/mem.h"
 #include "broker/rows.h"
 
+#include <inttypes.h>
+
 #define BUSY_TEXT "another change of policies or block rules is being stored; try again"
 
 /* What is under way. */
 struct rule_change {
     stored_done_fn *done;
     void *data;
-    struct rule *rule;   /* owned; to be put, or NULL */
-    struct block *block; /* owned; likewise */
+    struct policies policies; /* owned; to be put, or none */
+    struct block *block;      /* owned; likewise, or NULL */
     uint64_t remove_id;
     struct slice remove_name; /* owned */
 };
 
 static void change_free(struct rule_change *change)
 {
-    (void)rule_free(change->rule);
+    policies_done(&change->policies);
     (void)block_free(change->block);
     core_free(&change->remove_name);
     mem_free(change);
@@ -27,8 +29,8 @@ static void change_free(struct rule_change *change)
 static void change_apply(struct broker *broker, struct rule_change *change)
 {
     struct rulebook *rulebook = broker->deps.rulebook;
-    if (change->rule)
-        rulebook_put_policy(rulebook, TAKE(change->rule));
+    if (change->policies.count > 0)
+        rulebook_put_policies(rulebook, &change->policies);
     else if (change->block)
         rulebook_put_block(rulebook, TAKE(change->block));
     else if (change->remove_id)
@@ -41,7 +43,8 @@ static void change_apply(struct broker *broker, struct rule_change *change)
 static void change_done(struct broker *broker, void *data, int err)
 {
     struct rule_change *change = data;
-    const uint64_t id = err == 0 && change->rule ? change->rule->id : 0;
+    const bool put = err == 0 && change->policies.count > 0;
+    const uint64_t id = put ? change->policies.items[0]->id : 0;
     broker->rule_change = NULL;
     if (err == 0)
         change_apply(broker, change);
@@ -85,6 +88,22 @@ static void policy_key(struct txn *txn, enum meta_kind kind, uint64_t id)
     txn_be64(txn, id);
 }
 
+static int policy_row(struct broker *broker, const struct rule *rule)
+{
+    struct strbuf text;
+    strbuf_init(&text, META_VALUE_MAX);
+    int err = rule_text_write(rule, &text);
+    if (err == 0)
+        err = txn_reserve(&broker->txn, TXN_ROW_ROOM + text.size);
+    if (err == 0) {
+        policy_key(&broker->txn, META_PUT, rule->id);
+        txn_value(&broker->txn);
+        txn_bytes(&broker->txn, slice_of(text.text, text.size));
+    }
+    strbuf_done(&text);
+    return err;
+}
+
 static int policy_prepare(struct broker *broker, struct rule *rule, struct errmsg *why)
 {
     const struct rule *before = rule->id ? rulebook_policy(broker->deps.rulebook, rule->id) : NULL;
@@ -110,23 +129,78 @@ void stored_policy_put(struct broker *broker, struct rule *rule, stored_done_fn 
 {
     struct rule_change *change = change_new(done, data);
     struct errmsg why = {0};
-    struct strbuf text;
-    change->rule = rule;
-    strbuf_init(&text, META_VALUE_MAX);
-    int err = policy_prepare(broker, rule, &why);
+    int err = policies_add(&change->policies, rule, NULL);
+    ASSERT(err == 0);
+    err = policy_prepare(broker, rule, &why);
     if (err == 0)
-        err = rule_text_write(rule, &text);
-    if (err == 0)
-        err = txn_reserve(&broker->txn, TXN_ROW_ROOM + text.size);
-    if (err < 0) {
+        err = policy_row(broker, rule);
+    if (err < 0)
         change_refuse(change, err, why.text);
-    } else {
-        policy_key(&broker->txn, META_PUT, rule->id);
-        txn_value(&broker->txn);
-        txn_bytes(&broker->txn, slice_of(text.text, text.size));
+    else
         change_submit(broker, change);
+}
+
+/* Adds the policy of an id as it will be. */
+static int order_add(struct broker *broker, struct policies *changed,
+                     const struct policy_priority *wanted, struct errmsg *why)
+{
+    const struct rule *before = rulebook_policy(broker->deps.rulebook, wanted->id);
+    struct rule *rule = NULL;
+    if (!before) {
+        errmsg_wrap(why, "there is no policy of the id %" PRIu64, wanted->id);
+        return ERR_NOTFOUND;
     }
-    strbuf_done(&text);
+    for (size_t i = 0; i < changed->count; i++) {
+        if (changed->items[i]->id == wanted->id) {
+            errmsg_wrap(why, "the id %" PRIu64 " stands in the list twice", wanted->id);
+            return ERR_EXISTS;
+        }
+    }
+    int err = rule_with_priority(before, wanted->priority, &rule, why);
+    if (err < 0)
+        return err;
+    rule->updated_ms = core_wall_ms(broker);
+    err = policies_add(changed, rule, why);
+    if (err < 0)
+        (void)rule_free(rule);
+    return err;
+}
+
+/* The rows of all; none is left in the transaction when it fails. */
+static int order_rows(struct broker *broker, const struct policies *changed, struct errmsg *why)
+{
+    int err = 0;
+    for (size_t i = 0; i < changed->count && err == 0; i++) {
+        err = policy_row(broker, changed->items[i]);
+        if (err == 0 && broker->txn.size > META_VALUE_MAX) {
+            errmsg_wrap(why, "these policies are too large to be changed at once; name fewer");
+            err = ERR_FULL;
+        }
+    }
+    if (err < 0)
+        txn_clear(&broker->txn);
+    return err;
+}
+
+void stored_policies_order(struct broker *broker, const struct policy_priority *priorities,
+                           size_t count, stored_done_fn *done, void *data)
+{
+    struct rule_change *change = change_new(done, data);
+    struct errmsg why = {0};
+    ASSERT(count > 0);
+    int err = broker->rule_change ? ERR_AGAIN : 0;
+    if (err < 0)
+        errmsg_wrap(&why, BUSY_TEXT);
+    for (size_t i = 0; i < count && err == 0; i++)
+        err = order_add(broker, &change->policies, &priorities[i], &why);
+    if (err == 0)
+        err = rulebook_check_policies(broker->deps.rulebook, &change->policies, &why);
+    if (err == 0)
+        err = order_rows(broker, &change->policies, &why);
+    if (err < 0)
+        change_refuse(change, err, why.text);
+    else
+        change_submit(broker, change);
 }
 
 void stored_policy_remove(struct broker *broker, uint64_t id, stored_done_fn *done, void *data)

@@ -17,6 +17,15 @@ typedef void stored_done_fn(void *data, int err, const char *detail, uint64_t id
  * ERR_EXISTS: name or priority in use; ERR_FULL; ERR_NOTFOUND: no such id; ERR_AGAIN;
  * ERR_UNAVAILABLE. */
 void stored_policy_put(struct broker *broker, struct rule *rule, stored_done_fn *done, void *data);
+/* Gives policies other priorities, all or none. ERR_NOTFOUND: no such id; ERR_EXISTS: an id twice
+ * in the list, or two policies would have one priority; ERR_INVALID: no such priority; ERR_FULL:
+ * more text than fits one change; ERR_AGAIN; ERR_UNAVAILABLE. */
+struct policy_priority {
+    uint64_t id;
+    uint32_t priority;
+};
+void stored_policies_order(struct broker *broker, const struct policy_priority *priorities,
+                           size_t count, stored_done_fn *done, void *data);
 void stored_policy_remove(struct broker *broker, uint64_t id, stored_done_fn *done, void *data);
 /* is_new: the name must not be in use, else it must be. Takes it over. */
 void stored_block_put(struct broker *broker, struct block *block, bool is_new, stored_done_fn *done,

@@ -127,6 +127,114 @@ static void policies_are_changed_and_removed(void **state)
     close_all(bed);
 }
 
+static struct outcome order(struct bed *bed, const struct policy_priority *priorities, size_t count)
+{
+    struct outcome outcome = {.calls = 0};
+    stored_policies_order(bed->broker, priorities, count, on_done, &outcome);
+    bed_run(bed);
+    assert_int_equal(outcome.calls, 1);
+    return outcome;
+}
+
+static void expect_order(const struct bed *bed, const char *names)
+{
+    char text[64] = "";
+    const struct policies *stored = rulebook_policies(bed->rulebook, ORIGIN_STORED);
+    for (size_t i = 0; i < stored->count; i++)
+        (void)snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s", i ? " " : "",
+                       stored->items[i]->name);
+    assert_string_equal(text, names);
+}
+
+/* Policies exchange their priorities at once, and after a crash have them all; a list with anything
+ * wrong in it changes none. */
+static void policies_are_put_into_another_order(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_open_with(rulebook_new());
+    const uint64_t one = put_policy(bed, 0, "one", 1).id, two = put_policy(bed, 0, "two", 2).id;
+    const uint64_t three = put_policy(bed, 0, "three", 3).id;
+    const struct {
+        struct policy_priority list[2];
+        int err;
+        const char *said;
+    } wrong[] = {
+        {{{one, 9}, {three + 100, 8}}, ERR_NOTFOUND, "there is no policy of the id"},
+        {{{one, 9}, {one, 8}}, ERR_EXISTS, "stands in the list twice"},
+        {{{one, 9}, {two, 9}}, ERR_EXISTS, "policy 'one' has the priority 9 already"},
+        {{{one, 2}, {two, 3}}, ERR_EXISTS, "policy 'three' has the priority 3 already"},
+        {{{one, 9}, {two, RULE_PRIORITY_MAX + 1}}, ERR_INVALID, "Priority"},
+        {{{one, 9}, {two, 0}}, ERR_INVALID, "Priority"},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(wrong); i++) {
+        const uint64_t generation = rulebook_generation(bed->rulebook);
+        const struct outcome outcome = order(bed, wrong[i].list, 2);
+        assert_int_equal(outcome.err, wrong[i].err);
+        assert_non_null(strstr(outcome.detail, wrong[i].said));
+        assert_int_equal(rulebook_generation(bed->rulebook), generation);
+        expect_order(bed, "one two three");
+    }
+    bed_pass(bed, 100);
+    const struct policy_priority turned[] = {{one, 3}, {three, 1}};
+    struct outcome outcome = {.calls = 0}, second = {.calls = 0};
+    stored_policies_order(bed->broker, turned, 2, on_done, &outcome);
+    expect_order(bed, "one two three"); /* not durable yet */
+    stored_policies_order(bed->broker, turned, 2, on_done, &second);
+    assert_int_equal(second.err, ERR_AGAIN);
+    bed_run(bed);
+    assert_int_equal(outcome.err, 0);
+    expect_order(bed, "three two one");
+    const struct rule *rule = rulebook_policy(bed->rulebook, three);
+    assert_true(rule->updated_ms > rule->created_ms);
+    assert_int_equal(rule->resource_count, 1);
+    rule = rulebook_policy(bed->rulebook, two);
+    assert_int_equal(rule->updated_ms, rule->created_ms);
+    crash(bed);
+    expect_order(bed, "three two one");
+    mem_store_fail_append(bed->store, 1, -EIO);
+    const struct policy_priority back[] = {{one, 1}, {three, 3}};
+    assert_int_equal(order(bed, back, 2).err, -EIO);
+    expect_order(bed, "three two one");
+    close_all(bed);
+}
+
+/* More text than one record should have: said, and the next change goes on from a clean slate. */
+static void an_order_of_huge_policies_is_refused(void **state)
+{
+    (void)state;
+    struct bed *bed = bed_open_with(rulebook_new());
+    struct policy_priority list[40];
+    json_t *topics = json_array();
+    char topic[PATTERN_TEXT_MAX + 1], name[16];
+    memset(topic, 'x', sizeof topic - 1);
+    topic[sizeof topic - 1] = '\0';
+    for (size_t i = 0; i < RULE_RESOURCES_MAX; i++)
+        (void)json_array_append_new(topics, json_string(topic));
+    for (uint32_t i = 0; i < ARRAY_COUNT(list); i++) {
+        (void)snprintf(name, sizeof name, "huge-%u", i);
+        json_t *item =
+            json_pack("{s:s,s:i,s:s,s:s,s:O}", "PolicyName", name, "Priority", (int)i + 1, "Effect",
+                      "allow", "Actions", "pub", "Resources", topics);
+        struct rule *rule = NULL;
+        assert_int_equal(rule_json_read(item, &rule, NULL), 0);
+        json_decref(item);
+        struct outcome outcome = {.calls = 0};
+        stored_policy_put(bed->broker, rule, on_done, &outcome);
+        bed_run(bed);
+        assert_int_equal(outcome.err, 0);
+        list[i] = (struct policy_priority){outcome.id, 100 + i};
+    }
+    json_decref(topics);
+    const struct outcome refused = order(bed, list, ARRAY_COUNT(list));
+    assert_int_equal(refused.err, ERR_FULL);
+    assert_non_null(strstr(refused.detail, "name fewer"));
+    assert_int_equal(order(bed, list, 10).err, 0);
+    crash(bed);
+    assert_int_equal(rulebook_policy(bed->rulebook, list[9].id)->priority, 109);
+    assert_int_equal(rulebook_policy(bed->rulebook, list[10].id)->priority, 11);
+    close_all(bed);
+}
+
 static void nothing_changes_without_a_store(void **state)
 {
     (void)state;
@@ -215,6 +323,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_policy_counts_once_it_is_durable),
         cmocka_unit_test(policies_are_changed_and_removed),
+        cmocka_unit_test(policies_are_put_into_another_order),
+        cmocka_unit_test(an_order_of_huge_policies_is_refused),
         cmocka_unit_test(nothing_changes_without_a_store),
         cmocka_unit_test(block_rules_are_kept_and_expire),
         cmocka_unit_test(damaged_rows_stop_the_start),

@@ -146,6 +146,66 @@ static uint64_t find_id(struct api *api, const char *name)
     return id;
 }
 
+/* One word of `policy order`, NAME=PRIORITY, as an item of the action's list. NULL: a sentence has
+ * been printed. */
+static json_t *read_place(struct call *call, const char *word)
+{
+    char name[PATH_MAX_SIZE];
+    const char *equals = strrchr(word, '=');
+    const size_t size = equals ? (size_t)(equals - word) : 0;
+    if (size == 0 || size >= sizeof name || equals[1] == '\0') {
+        (void)fprintf(stderr,
+                      "tidemq: '%s': a name, '=' and a number are needed, such as readers=10\n",
+                      word);
+        call->code = EXIT_USAGE;
+        return NULL;
+    }
+    memcpy(name, word, size);
+    name[size] = '\0';
+    const uint64_t id = find_id(call->api, name);
+    return id == 0 ? NULL : json_pack("{s:I,s:s}", "Id", (json_int_t)id, "Priority", equals + 1);
+}
+
+static int order(int argc, const char *const *argv)
+{
+    struct call call = {0};
+    const struct arg_option options[] = {
+        API_OPTIONS(call.options),
+        {"--json", NULL, "Print JSON.", .on = &call.json},
+    };
+    const struct arg_spec spec = {
+        .usage = "tidemq policy order NAME=PRIORITY...",
+        .about = "Gives policies that were added other priorities, all at once.",
+        .options = options,
+        .option_count = ARRAY_COUNT(options),
+        .words_min = 1,
+        .words_max = ARGS_WORDS_MAX,
+    };
+    if (!output_begin(&call, &spec, argc, argv)) {
+        return call.code;
+    }
+    json_t *list = json_array(), *item = list, *response;
+    for (size_t i = 0; i < call.words.count && item; i++) {
+        item = read_place(&call, call.words.items[i]);
+        if (item) {
+            (void)json_array_append_new(list, item);
+        }
+    }
+    if (item && api_action(call.api, "UpdateAuthorizationPolicyPriority",
+                           json_pack("{s:O}", "Priorities", list), &response) == 0) {
+        call.code = EXIT_OK;
+        if (call.json) {
+            call.code = output_json(response);
+        } else {
+            (void)printf("%zu policies have their new priorities\n", json_array_size(list));
+        }
+        json_decref(response);
+    }
+    json_decref(list);
+    (void)api_close(call.api);
+    return call.code;
+}
+
 static int remove_one(int argc, const char *const *argv)
 {
     struct call call = {0};
@@ -307,6 +367,7 @@ int policy_command(int argc, const char *const *argv)
         {"list", "List the policies.", list},
         {"add", "Add one.", add},
         {"remove", "Remove one that was added.", remove_one},
+        {"order", "Give some other priorities, all at once.", order},
         {"test", "Tell what would be decided, and why.", test},
     };
     return output_dispatch("policy", subcommands, ARRAY_COUNT(subcommands), argc, argv);

@@ -61,6 +61,12 @@ struct stack *stack_unref(struct stack *stack)
     return NULL;
 }
 
+void stack_configure(struct stack *stack, const struct ws_options *websocket)
+{
+    if (stack->websocket)
+        ws_service_configure(stack->websocket, websocket);
+}
+
 struct tls_source *stack_tls(const struct stack *stack)
 {
     return stack->tls;

@@ -2,8 +2,8 @@
  *
  *     socket ▶ [PROXY protocol] ▶ [TLS] ▶ [WebSocket] ▶ MQTT
  *
- * Made once for a listener from its URL, unchanged from then on, and counted: the front that opens
- * a connection may do so after the listener is gone.
+ * Made once for a listener from its URL, unchanged from then on but for what is read anew at a
+ * reload, and counted: the front that opens a connection may do so after the listener is gone.
  *
  * Thread: any.
  */
@@ -33,6 +33,9 @@ MUST_CHECK int stack_new(const struct listener_url *url, const struct stack_conf
                          struct stack **ret_stack, struct errmsg *reterr);
 struct stack *stack_ref(struct stack *stack);   /* returns stack */
 struct stack *stack_unref(struct stack *stack); /* NULL is fine; returns NULL */
+
+/* Takes other options of WebSocket; harmless without it. */
+void stack_configure(struct stack *stack, const struct ws_options *websocket);
 
 /* The credentials of its TLS; NULL without TLS. Borrowed. */
 struct tls_source *stack_tls(const struct stack *stack);

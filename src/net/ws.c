@@ -12,6 +12,7 @@
 #include "wire/http_upgrade.h"
 #include "wire/websocket.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -25,6 +26,7 @@ enum {
 struct ws_service {
     _Atomic uint32_t count;
     char *path;
+    pthread_mutex_t lock; /* guards what follows */
     char **origins;
     uint32_t origin_count;
     uint64_t frame_max;
@@ -73,13 +75,55 @@ struct ws_service *ws_service_new(const char *path, const struct ws_options *opt
 {
     struct ws_service *service = mem_new(sizeof *service);
     atomic_init(&service->count, 1);
+    (void)pthread_mutex_init(&service->lock, NULL);
     service->path = mem_strdup(path);
-    service->origins = mem_grow(NULL, (options->origin_count + 1) * sizeof *service->origins);
+    ws_service_configure(service, options);
+    return service;
+}
+
+static void free_origins(char **origins, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        mem_free(origins[i]);
+    mem_free(origins);
+}
+
+void ws_service_configure(struct ws_service *service, const struct ws_options *options)
+{
+    char **origins = mem_grow(NULL, (options->origin_count + 1) * sizeof *origins);
+    for (uint32_t i = 0; i < options->origin_count; i++)
+        origins[i] = mem_strdup(options->origins[i]);
+    (void)pthread_mutex_lock(&service->lock);
+    char **before = service->origins;
+    const uint32_t count_before = service->origin_count;
+    service->origins = origins;
     service->origin_count = options->origin_count;
     service->frame_max = options->frame_max;
-    for (uint32_t i = 0; i < options->origin_count; i++)
-        service->origins[i] = mem_strdup(options->origins[i]);
-    return service;
+    (void)pthread_mutex_unlock(&service->lock);
+    free_origins(before, count_before);
+}
+
+static uint64_t frame_max_of(struct ws_service *service)
+{
+    (void)pthread_mutex_lock(&service->lock);
+    const uint64_t max = service->frame_max;
+    (void)pthread_mutex_unlock(&service->lock);
+    return max;
+}
+
+/* As http_upgrade_read, by the rules of the service as they are now. */
+static int read_request(struct ws_service *service, const uint8_t *bytes, uint32_t size,
+                        uint32_t *ret_used, struct http_upgrade_answer *ret_answer)
+{
+    (void)pthread_mutex_lock(&service->lock);
+    const struct http_upgrade_rules rules = {
+        .path = service->path,
+        .origins = (const char *const *)service->origins,
+        .origin_count = service->origin_count,
+    };
+    const int err = http_upgrade_read(&rules, bytes, size, ret_used, ret_answer);
+    (void)pthread_mutex_unlock(&service->lock);
+    return err;
 }
 
 struct ws_service *ws_service_ref(struct ws_service *service)
@@ -92,9 +136,8 @@ struct ws_service *ws_service_unref(struct ws_service *service)
 {
     if (!service || atomic_fetch_sub_explicit(&service->count, 1, memory_order_acq_rel) > 1)
         return NULL;
-    for (uint32_t i = 0; i < service->origin_count; i++)
-        mem_free(service->origins[i]);
-    mem_free(service->origins);
+    free_origins(service->origins, service->origin_count);
+    (void)pthread_mutex_destroy(&service->lock);
     mem_free(service->path);
     mem_free(service);
     return NULL;
@@ -336,12 +379,6 @@ static void answer(struct ws *ws, int verdict, const struct http_upgrade_answer 
 /* Returns how many of the bytes belong to the request. */
 static uint32_t take_request(struct ws *ws, const uint8_t *bytes, uint32_t size)
 {
-    const struct ws_service *service = ws->service;
-    const struct http_upgrade_rules rules = {
-        .path = service->path,
-        .origins = (const char *const *)service->origins,
-        .origin_count = service->origin_count,
-    };
     struct http_upgrade_answer text;
     const uint32_t before = ws->request_size;
     /* Beyond the largest request nothing needs to be kept to know that it is too large. */
@@ -353,7 +390,7 @@ static uint32_t take_request(struct ws *ws, const uint8_t *bytes, uint32_t size)
         return size;
     }
     const uint8_t *request = before > 0 ? ws->request : bytes;
-    err = http_upgrade_read(&rules, request, before + kept, &used, &text);
+    err = read_request(ws->service, request, before + kept, &used, &text);
     if (err == ERR_AGAIN) {
         err = before > 0 ? 0 : keep_request(ws, bytes, kept);
         if (err < 0)
@@ -580,7 +617,7 @@ struct stream *ws_new(struct loop *loop, struct stream *below, struct ws_service
     list_init(&ws->report.node);
     ws->report.run = on_report;
     ws->parting.on_due = on_parting_due;
-    websocket_init(&ws->decoder, service->frame_max);
+    websocket_init(&ws->decoder, frame_max_of(service));
     below->on_ready = on_below;
     below->owner = ws;
     return &ws->stream;

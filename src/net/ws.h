@@ -14,7 +14,7 @@
 
 #include "net/stream.h"
 
-/* What a listener serves; unchanged once made, and counted. */
+/* What a listener serves; counted. */
 struct ws_service;
 
 struct ws_options {
@@ -25,6 +25,8 @@ struct ws_options {
 
 /* One reference. path: see http_upgrade_path_check. All is copied. */
 struct ws_service *ws_service_new(const char *path, const struct ws_options *options);
+/* Takes other options, for requests that are answered and connections that begin from now on. */
+void ws_service_configure(struct ws_service *service, const struct ws_options *options);
 struct ws_service *ws_service_ref(struct ws_service *service);   /* returns service */
 struct ws_service *ws_service_unref(struct ws_service *service); /* NULL is fine; returns NULL */
 

@@ -178,6 +178,10 @@ void proxy_configure(struct proxy *proxy, const struct proxy_config *config)
 {
     proxy->config = *config;
     proxy->budget.max = config->memory_max;
+    list_each (it, &proxy->listeners) {
+        const struct proxy_listener *listener = CONTAINER_OF(it, struct proxy_listener, node);
+        stack_configure(listener->stack, &config->websocket);
+    }
 }
 
 struct conn *proxy_adopt(struct proxy *proxy, struct stream *stream, const char *address)

@@ -340,6 +340,74 @@ def test_api_policies(make_server):
     assert server.action("DescribeAuthorizationPolicies")["Data"] == []
 
 
+def test_api_priorities(make_server, new_client, version):
+    """Policies exchange their places all at once, which live clients see within a second, and which
+    outlives a crash; a list with anything wrong in it changes nothing."""
+    server = make_server(**{"authorization.enabled": True})
+
+    def make(name, priority, effect, actions):
+        return server.action("CreateAuthorizationPolicy", PolicyName=name, PolicyVersion=1, Retain=3,
+                             Priority=priority, Effect=effect, Actions=actions, Qos="0,1,2")["Id"]
+
+    def order():
+        return [(item["PolicyName"], item["Priority"])
+                for item in server.action("DescribeAuthorizationPolicies")["Data"]]
+
+    make("connect", 1, "allow", "connect")
+    allow, deny = make("allow", 2, "allow", "pub,sub"), make("deny", 3, "deny", "pub,sub")
+    before = [("connect", 1), ("allow", 2), ("deny", 3)]
+    item = {"Id": allow, "Priority": 9}
+    for priorities, code, said in [
+            (None, "MissingParameter", "Priorities is missing"),
+            ([], "InvalidParameterValue", "list of 1 to 1000"),
+            ("3", "InvalidParameterValue", "list of 1 to 1000"),
+            ([item] * 1001, "InvalidParameterValue", "list of 1 to 1000"),
+            ([item, 7], "InvalidParameterValue", "list of {Id, Priority}"),
+            ([item, {"Id": deny}], "MissingParameter", "has no Priority"),
+            ([item, {"Priority": 8}], "MissingParameter", "has no Id"),
+            ([item, {"Id": -1, "Priority": 8}], "InvalidParameterValue", "Id must be a number"),
+            ([item, {"Id": deny, "Priority": 0}], "InvalidParameterValue", "from 1 to 1000000"),
+            ([item, {"Id": deny, "Priority": 1000001}], "InvalidParameterValue", "to 1000000"),
+            ([item, {"Id": deny + 1, "Priority": 8}], "ResourceNotFound.AuthorizationPolicy",
+             f"id {deny + 1}"),
+            ([item, item], "FailedOperation.DuplicateAuthorizationIdOrPriority", "twice"),
+            ([item, {"Id": deny, "Priority": 9}],
+             "FailedOperation.DuplicateAuthorizationIdOrPriority", "'allow' has the priority 9"),
+            ([item, {"Id": deny, "Priority": 1}],
+             "FailedOperation.DuplicateAuthorizationIdOrPriority", "'connect' has the priority 1"),
+    ]:
+        error = server.action("UpdateAuthorizationPolicyPriority", Priorities=priorities)["Error"]
+        assert error["Code"] == code and said in error["Message"], priorities
+        assert order() == before
+    publisher = new_client(to=server)
+    reader = new_client(to=server, version=version)
+    assert reader.subscribe("t/#", 1) == 1
+    publisher.publish("t/x", b"first", 1)
+    assert reader.take().payload == b"first"
+    turned = [{"Id": allow, "Priority": 3}, {"Id": deny, "Priority": 2}]
+    answer = server.action("UpdateAuthorizationPolicyPriority", Priorities=turned)
+    assert set(answer) == {"RequestId"}
+    assert order() == [("connect", 1), ("deny", 2), ("allow", 3)]
+    assert publisher.publish("t/x", b"denied", 1) == NOT_AUTHORIZED
+    wait_until(lambda: reader.subscribe("t/#", 1) in (0x80, NOT_AUTHORIZED), what="the denial",
+               timeout_s=SOON_S)
+    server.restart(kill=True)
+    assert order() == [("connect", 1), ("deny", 2), ("allow", 3)]
+    publisher = new_client(to=server)
+    assert publisher.publish("t/x", b"denied", 1) == NOT_AUTHORIZED
+    server.cli("policy", "order", "allow=2", "deny=3")
+    assert order() == before
+    assert publisher.publish("t/x", b"allowed", 1) in (0, 0x10)
+    for words, code, said in [((), 2, "policy order NAME=PRIORITY"),
+                              (("allow",), 2, "'allow': a name, '=' and a number are needed"),
+                              (("allow=x",), 1, "Priority must be a number"),
+                              (("nobody=2",), 1, "there is no policy 'nobody'"),
+                              (("allow=9", "allow=8"), 1, "twice")]:
+        wrong = server.cli("policy", "order", *words, check=False)
+        assert wrong.returncode == code and said in wrong.stderr, wrong.stderr
+    assert order() == before
+
+
 def test_api_blocks(make_server):
     """Likewise for block rules."""
     server = make_server()

@@ -1,6 +1,7 @@
 """MQTT over WebSocket: the request, the frames, and how it ends (RFC 6455; MQTT, section 6)."""
 
 import os
+import signal
 import socket
 import struct
 import urllib.error
@@ -142,6 +143,52 @@ def test_origins(make_server):
         with WebSocket.connect(server.host, server.port) as web:
             web.send(request(Origin=origin))
             assert web.answer()[0] == status, origin
+
+
+def test_origins_and_frames_follow_a_reload(make_server, tmp_path):
+    """Who may come, and how large a frame may be, is asked anew of whoever connects; a file that is
+    wrong changes nothing, and who is there stays."""
+    config = tmp_path / "tidemq.yaml"
+
+    def page(origin):
+        with WebSocket.connect(server.host, server.port) as web:
+            web.send(request(Origin=origin))
+            return web.answer()[0]
+
+    def load(text, said="configuration reloaded"):
+        config.write_text(text)
+        before = server.log.count(said)
+        server.signal(signal.SIGHUP)
+        wait_until(lambda: server.log.count(said) > before, what=said)
+
+    def large_frame():
+        """One frame of 3,000 bytes: a connection on which it is under way."""
+        web = WebSocket.connect(server.host, server.port)
+        web.open()
+        mqtt_open(web)
+        web.send(frame(BINARY, b"\xc0\x00" * 1500))
+        return web
+
+    small = "limits: {max_packet_size: 1KiB}\n"
+    config.write_text(small + f"websocket: {{origins: ['{PAGES[0]}'], max_frame_size: 4KiB}}\n")
+    server = make_server(config_file=config, listeners=["ws://127.0.0.1:0"])
+    assert page(PAGES[0]) == 101 and page(PAGES[1]) == 403
+    with WebSocket.connect(server.host, server.port) as stays:
+        stays.open(Origin=PAGES[0])
+        mqtt_open(stays)
+        load(f"websocket: {{origins: ['{PAGES[1]}']}}\n")
+        assert page(PAGES[0]) == 403 and page(PAGES[1]) == 101
+        load("websocket: {origins: [nonsense]}\n", "configuration not reloaded, nothing changed")
+        assert page(PAGES[0]) == 403 and page(PAGES[1]) == 101
+        load(small + "websocket: {max_frame_size: 4KiB}\n")
+        with large_frame() as web:
+            assert web.expect(BINARY).payload.startswith(b"\xd0\x00")
+        load(small + "websocket: {max_frame_size: 1KiB}\n")
+        with large_frame() as web:
+            web.closed(1009)
+        assert page("https://anybody.example") == 101
+        stays.send(frame(BINARY, b"\xc0\x00"))
+        assert stays.expect(BINARY).payload == b"\xd0\x00"
 
 
 def test_request_in_pieces(open_web):
