@@ -44,6 +44,7 @@ codespell spelling checks
 mosquitto peer in benchmarks, store of foreign passwords
 mosquitto-clients command line clients
 chromium a web page as a client
+haproxy a load balancer in front of the server under test
 curl examples of the documentation
 openssl certificates of the tests and of the documentation
 libmosquitto-dev client library under test

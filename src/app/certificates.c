@@ -16,7 +16,7 @@ enum {
     REMIND_MS = 24 * 3600 * 1000,
     DAY_S = 24 * 3600,
     REMIND_DAYS = 30,    /* before a certificate expires */
-    REMIND_LIST_DAYS = 1 /* before the next revocation list is due */
+    REMIND_LIST_DAYS = 1 /* before the next revocation list or OCSP response is due */
 };
 
 struct reminder {
@@ -39,6 +39,7 @@ static void remind_of(void *data, const struct proxy_certificate *certificate)
 {
     struct reminder *reminder = data;
     const bool is_list = strcmp(certificate->use, "crl") == 0;
+    const bool is_response = strcmp(certificate->use, "ocsp") == 0;
     const int64_t end_s = certificate->not_after_s;
     char day[64];
     if (strcmp(certificate->use, "server") == 0 &&
@@ -46,7 +47,7 @@ static void remind_of(void *data, const struct proxy_certificate *certificate)
         reminder->first_s = end_s;
     }
     const int64_t left_s = end_s - reminder->now_s;
-    if (end_s == 0 || left_s > (is_list ? REMIND_LIST_DAYS : REMIND_DAYS) * DAY_S) {
+    if (end_s == 0 || left_s > (is_list || is_response ? REMIND_LIST_DAYS : REMIND_DAYS) * DAY_S) {
         return;
     }
     add_day(end_s, day, sizeof(day));
@@ -54,6 +55,12 @@ static void remind_of(void *data, const struct proxy_certificate *certificate)
         log_write(reminder->server->log, LOG_WARN, "alarm",
                   "the revocation list '%s' of %s (%s): the next one %s on %s; without it "
                   "no certificate of that CA is accepted",
+                  certificate->file, certificate->listener, certificate->subject,
+                  left_s < 0 ? "was due" : "is due", day);
+    } else if (is_response) {
+        log_write(reminder->server->log, LOG_WARN, "alarm",
+                  "the OCSP response '%s' of %s (%s): the next one %s on %s; without it none is "
+                  "sent to clients",
                   certificate->file, certificate->listener, certificate->subject,
                   left_s < 0 ? "was due" : "is due", day);
     } else {

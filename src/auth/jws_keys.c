@@ -113,8 +113,10 @@ static int add_public(struct jws_keys *keys, gnutls_pubkey_t key, const char *id
     gnutls_datum_t der = {0};
     if (algorithms == 0)
         return ERR_INVALID;
-    if (gnutls_pubkey_export2(key, GNUTLS_X509_FMT_DER, &der) < 0)
-        return ERR_NOMEM;
+    /* Numbers that are too large for their curve are found out only here. */
+    const int code = gnutls_pubkey_export2(key, GNUTLS_X509_FMT_DER, &der);
+    if (code < 0)
+        return code == GNUTLS_E_MEMORY_ERROR ? ERR_NOMEM : ERR_INVALID;
     const int err = add(keys, der.data, der.size, id, algorithms);
     gnutls_free(der.data);
     return err;

@@ -236,6 +236,13 @@ static void sets_leave_out_what_is_of_no_use(void **state)
         "{\"kty\": \"RSA\"}",
         "{\"kty\": \"RSA\", \"n\": \"AQAB\", \"e\": \"AQAB\"}",
         "{\"kty\": \"EC\", \"crv\": \"P-256\", \"x\": \"AAAA\", \"y\": \"AAAA\"}",
+        /* y is longer than the curve's numbers */
+        "{\"kty\": \"EC\", \"crv\": \"P-521\", \"x\": "
+        "\"Aei3tVakxnG5JuaUS1M7-4QAEzsngtq8tWK0lnarPvqc8GvfAck0YSpcHnXMKGzMIJcnxaW0fLSMskqO880_"
+        "XwKF\", "
+        "\"y\": "
+        "\"AKxQFnV7D0hsk6zyfUi_mW5gCohOsfZrDyQYz35ZJnFlmVrd-JV87B8m0CoV7D0hsk6zyfUi_"
+        "mW5gCohOsfZrDyQYz35ZJnFlmVrd-JV87B8m0Co9M7ckBgmgX63hXhHHDwx7LakjeSL8\"}",
         "{\"kty\": \"new\"}",
         "{}",
         "[]",

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/strbuf.h"
 #include "io/file.h"
+#include "net/ocsp.h"
 #include "net/revocations.h"
 
 #include <arpa/inet.h>
@@ -42,6 +43,12 @@ struct tls_credentials {
     struct revocations *revocations; /* NULL: there are no lists */
     struct listed *listed;
     size_t listed_count;
+};
+
+/* When, and instead of what, files are read. */
+struct moment {
+    int64_t now_s;
+    const struct tls_credentials *in_use; /* NULL at the start */
 };
 
 /* --- texts ---------------------------------------------------------------------------------- */
@@ -162,18 +169,30 @@ static int complain_code(struct errmsg *reterr, const char *path, const char *wh
     return code == GNUTLS_E_MEMORY_ERROR ? ERR_NOMEM : ERR_INVALID;
 }
 
-static int check_dates(gnutls_x509_crt_t crt, const char *path, int64_t now_s,
+/* Whether a certificate that ends then was read from the file before. */
+static bool is_in_use(const struct tls_credentials *in_use, const char *path, int64_t end_s)
+{
+    for (size_t i = 0; in_use && i < in_use->listed_count; i++) {
+        const struct tls_file *file = &in_use->listed[i].file;
+        if (file->kind == TLS_FILE_CERTIFICATE && file->not_after_s == end_s &&
+            strcmp(file->path, path) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int check_dates(gnutls_x509_crt_t crt, const char *path, const struct moment *moment,
                        struct errmsg *reterr)
 {
     char day[64];
     const int64_t begin_s = gnutls_x509_crt_get_activation_time(crt);
     const int64_t end_s = gnutls_x509_crt_get_expiration_time(crt);
-    if (now_s < begin_s) {
+    if (moment->now_s < begin_s) {
         add_day(begin_s, day, sizeof day);
         errmsg_wrap(reterr, "the certificate in '%s' is not valid before %s", path, day);
         return ERR_INVALID;
     }
-    if (now_s > end_s) {
+    if (moment->now_s > end_s && !is_in_use(moment->in_use, path, end_s)) {
         add_day(end_s, day, sizeof day);
         errmsg_wrap(reterr, "the certificate in '%s' has expired on %s", path, day);
         return ERR_INVALID;
@@ -232,15 +251,33 @@ static void free_chain(gnutls_x509_crt_t *chain, unsigned count)
     gnutls_free(chain);
 }
 
-static int staple(struct tls_credentials *credentials, const char *path, unsigned index,
-                  struct errmsg *reterr)
+static void list_response(struct tls_credentials *credentials, const char *path,
+                          gnutls_x509_crt_t crt, const gnutls_datum_t *der)
+{
+    int64_t begin_s = 0, end_s = 0;
+    if (ocsp_dates(der, crt, &begin_s, &end_s) < 0)
+        return;
+    list_certificate(credentials, TLS_FILE_OCSP, path, crt);
+    struct tls_file *file = &credentials->listed[credentials->listed_count - 1].file;
+    file->not_before_s = begin_s;
+    file->not_after_s = end_s;
+}
+
+/* One that is out of date is left out: the certificate is as good without, and what else is read
+ * with it, revocation lists above all, must not wait for it. */
+static int staple(struct tls_credentials *credentials, const char *path, gnutls_x509_crt_t crt,
+                  unsigned index, struct errmsg *reterr)
 {
     gnutls_datum_t bytes;
     const int err = read_file(path, PEM_SIZE_MAX, &bytes, reterr);
     if (err < 0)
         return err;
-    const int code = gnutls_certificate_set_ocsp_status_request_mem(credentials->gnutls, &bytes,
-                                                                    index, GNUTLS_X509_FMT_DER);
+    int code = gnutls_certificate_set_ocsp_status_request_mem(credentials->gnutls, &bytes, index,
+                                                              GNUTLS_X509_FMT_DER);
+    if (code == GNUTLS_E_EXPIRED)
+        code = 0;
+    if (code >= 0)
+        list_response(credentials, path, crt, &bytes);
     mem_free(bytes.data);
     return code < 0
                ? complain_code(reterr, path, "holds no OCSP response for its certificate", code)
@@ -249,7 +286,7 @@ static int staple(struct tls_credentials *credentials, const char *path, unsigne
 
 /* One certificate with its chain, its key and its OCSP response. */
 static int add_pair(struct tls_credentials *credentials, const char *path, const char *key_path,
-                    const char *ocsp_path, int64_t now_s, struct errmsg *reterr)
+                    const char *ocsp_path, const struct moment *moment, struct errmsg *reterr)
 {
     gnutls_x509_crt_t *chain = NULL;
     gnutls_x509_privkey_t key = NULL;
@@ -257,7 +294,7 @@ static int add_pair(struct tls_credentials *credentials, const char *path, const
     int index = 0;
     int err = load_chain(path, &chain, &count, reterr);
     if (err == 0)
-        err = check_dates(chain[0], path, now_s, reterr);
+        err = check_dates(chain[0], path, moment, reterr);
     if (err == 0)
         err = load_key(key_path, &key, reterr);
     if (err == 0 && !is_key_of(chain[0], key)) {
@@ -272,14 +309,14 @@ static int add_pair(struct tls_credentials *credentials, const char *path, const
     if (err == 0)
         list_certificate(credentials, TLS_FILE_CERTIFICATE, path, chain[0]);
     if (err == 0 && ocsp_path && *ocsp_path)
-        err = staple(credentials, ocsp_path, (unsigned)index, reterr);
+        err = staple(credentials, ocsp_path, chain[0], (unsigned)index, reterr);
     free_chain(chain, count);
     gnutls_x509_privkey_deinit(key);
     return err;
 }
 
 static int load_pairs(struct tls_credentials *credentials, const struct tls_options *options,
-                      int64_t now_s, struct errmsg *reterr)
+                      const struct moment *moment, struct errmsg *reterr)
 {
     const struct tls_names *certificates = &options->certificates;
     const struct tls_names *keys = &options->private_keys, *ocsp = &options->ocsp_responses;
@@ -301,7 +338,7 @@ static int load_pairs(struct tls_credentials *credentials, const struct tls_opti
     for (size_t i = 0; i < certificates->count; i++) {
         const char *path = certificates->items[i];
         const int err = add_pair(credentials, path, keys->count > 0 ? keys->items[i] : path,
-                                 i < ocsp->count ? ocsp->items[i] : NULL, now_s, reterr);
+                                 i < ocsp->count ? ocsp->items[i] : NULL, moment, reterr);
         if (err < 0)
             return err;
     }
@@ -475,15 +512,17 @@ static int set_priorities(struct tls_credentials *credentials, const struct tls_
 }
 
 int tls_credentials_load(const struct tls_options *options, int64_t now_s,
+                         const struct tls_credentials *in_use,
                          struct tls_credentials **ret_credentials, struct errmsg *reterr)
 {
+    const struct moment moment = {.now_s = now_s, .in_use = in_use};
     struct tls_credentials *credentials = mem_new(sizeof *credentials);
     atomic_init(&credentials->count, 1);
     int err = gnutls_certificate_allocate_credentials(&credentials->gnutls) < 0 ? ERR_NOMEM : 0;
     if (err == 0)
         err = set_priorities(credentials, options, reterr);
     if (err == 0)
-        err = load_pairs(credentials, options, now_s, reterr);
+        err = load_pairs(credentials, options, &moment, reterr);
     if (err == 0)
         err = load_clients(credentials, options, reterr);
     if (err < 0) {

@@ -14,10 +14,13 @@
 
 struct tls_credentials;
 
-/* Reads the files. now_s: against which their dates are checked, since 1970.
- * Returns 0, or ERR_INVALID (what is in a file), -errno (it cannot be read), ERR_NOMEM, with the
- * file's name and what is wrong in reterr. */
+/* Reads the files. now_s: against which their dates are checked, since 1970. in_use: what they are
+ * to replace, or NULL; a server's certificate among it that has expired since, and has no successor
+ * in its file yet, is read again, so that it does not hold up the rest. An OCSP response that is
+ * out of date is listed, and not sent. Returns 0, or ERR_INVALID (what is in a file), -errno (it
+ * cannot be read), ERR_NOMEM, with the file's name and what is wrong in reterr. */
 MUST_CHECK int tls_credentials_load(const struct tls_options *options, int64_t now_s,
+                                    const struct tls_credentials *in_use,
                                     struct tls_credentials **ret_credentials,
                                     struct errmsg *reterr);
 struct tls_credentials *tls_credentials_ref(struct tls_credentials *credentials);
@@ -42,13 +45,15 @@ bool tls_credentials_revoke(const struct tls_credentials *credentials,
 
 /* What was read, for lists and reminders. Of a chain only the first. Texts as long as the
  * credentials. */
-enum tls_file_kind { TLS_FILE_CERTIFICATE, TLS_FILE_CLIENT_CA, TLS_FILE_CRL };
+enum tls_file_kind { TLS_FILE_CERTIFICATE, TLS_FILE_CLIENT_CA, TLS_FILE_CRL, TLS_FILE_OCSP };
 struct tls_file {
     enum tls_file_kind kind;
     const char *path;
-    const char *subject; /* as in RFC 4514; of a list its issuer */
-    const char *names;   /* DNS names and addresses, separated by blanks; may be empty */
-    int64_t not_before_s, not_after_s; /* since 1970; of a list when the next is due, 0 = never */
+    const char
+        *subject; /* as in RFC 4514; of a list its issuer, of a response that of its certificate */
+    const char *names; /* DNS names and addresses, separated by blanks; may be empty */
+    int64_t not_before_s,
+        not_after_s; /* since 1970; of a list or response when the next is due, 0 = never */
 };
 typedef void tls_file_fn(void *data, const struct tls_file *file);
 void tls_credentials_files(const struct tls_credentials *credentials, tls_file_fn *each,

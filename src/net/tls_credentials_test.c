@@ -58,7 +58,7 @@ static struct tls_credentials *load(const struct fixture *f)
 {
     struct tls_credentials *credentials = NULL;
     struct errmsg why = {0};
-    if (tls_credentials_load(&f->options, time(NULL), &credentials, &why) < 0)
+    if (tls_credentials_load(&f->options, time(NULL), NULL, &credentials, &why) < 0)
         fail_msg("%s", why.text);
     return credentials;
 }
@@ -67,7 +67,7 @@ static void refuse(const struct fixture *f, int err, const char *told)
 {
     struct tls_credentials *credentials = NULL;
     struct errmsg why = {0};
-    assert_int_equal(tls_credentials_load(&f->options, time(NULL), &credentials, &why), err);
+    assert_int_equal(tls_credentials_load(&f->options, time(NULL), NULL, &credentials, &why), err);
     if (!strstr(why.text, told))
         fail_msg("'%s' does not say '%s'", why.text, told);
     assert_null(strstr(why.text, "PRIVATE KEY"));
@@ -90,7 +90,7 @@ static void count_file(void *data, const struct tls_file *file)
 static void all_files_are_read_and_listed(void **state)
 {
     struct fixture *f = *state;
-    unsigned kinds[3] = {0};
+    unsigned kinds[4] = {0};
     f->options.client_ca = f->ca_pem;
     f->options.crl = f->crl;
     struct tls_credentials *credentials = load(f);
@@ -185,6 +185,36 @@ static void dates_are_checked(void **state)
     pki_pair_done(&early);
 }
 
+static struct tls_credentials *load_later(const struct fixture *f, int64_t days,
+                                          const struct tls_credentials *in_use, int want)
+{
+    struct tls_credentials *credentials = NULL;
+    struct errmsg why = {0};
+    const int64_t now_s = time(NULL) + days * PKI_DAY_S;
+    assert_int_equal(tls_credentials_load(&f->options, now_s, in_use, &credentials, &why), want);
+    return credentials;
+}
+
+/* A certificate that ends while it is in use must not keep revocation lists from being read; but it
+ * is not what a good one may be replaced by. */
+static void one_in_use_may_expire(void **state)
+{
+    struct fixture *f = *state;
+    struct tls_credentials *before = load(f);
+    assert_null(load_later(f, 11, NULL, ERR_INVALID));
+    struct tls_credentials *after = load_later(f, 11, before, 0);
+    assert_null(tls_credentials_unref(before));
+    assert_null(tls_credentials_unref(load_later(f, 12, after, 0)));
+    struct pki_pair other =
+        pki_issue(&f->pki, &f->ca, &(struct pki_wish){.name = "s", .end_days = 9});
+    pki_write_crt(&f->pki, "server.pem", &other, false);
+    pki_write_key(&f->pki, "server.key", &other, false);
+    assert_null(load_later(f, 11, after, ERR_INVALID));
+    assert_null(tls_credentials_unref(load_later(f, 8, after, 0)));
+    assert_null(tls_credentials_unref(after));
+    pki_pair_done(&other);
+}
+
 static void what_does_not_fit_together_is_told(void **state)
 {
     struct fixture *f = *state;
@@ -222,7 +252,7 @@ static void a_list_of_another_ca_is_refused(void **state)
 static void lists_of_cas_that_are_not_registered_wait(void **state)
 {
     struct fixture *f = *state;
-    unsigned kinds[3] = {0};
+    unsigned kinds[4] = {0};
     struct tls_authorities registered = {0};
     f->options.registered = &registered;
     f->options.crl = f->crl;
@@ -336,7 +366,7 @@ static void without_memory_nothing_is_left(void **state)
         struct tls_credentials *credentials = NULL;
         struct errmsg why = {0};
         mem_fail_at(n);
-        const int err = tls_credentials_load(&f->options, time(NULL), &credentials, &why);
+        const int err = tls_credentials_load(&f->options, time(NULL), NULL, &credentials, &why);
         mem_fail_at(0);
         assert_null(tls_credentials_unref(credentials));
         assert_int_equal(mem_used(), before);
@@ -356,6 +386,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(files_with_something_else_are_told, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_encrypted_key_is_told, set_up, tear_down),
         cmocka_unit_test_setup_teardown(dates_are_checked, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(one_in_use_may_expire, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_does_not_fit_together_is_told, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_list_of_another_ca_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(lists_of_cas_that_are_not_registered_wait, set_up,

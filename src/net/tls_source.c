@@ -18,7 +18,7 @@ static int load(const struct tls_source *source, const struct tls_options *defau
                 struct tls_credentials **ret_credentials, struct errmsg *reterr)
 {
     const struct tls_options options = tls_override_apply(source->override, defaults);
-    return tls_credentials_load(&options, time(NULL), ret_credentials, reterr);
+    return tls_credentials_load(&options, time(NULL), source->current, ret_credentials, reterr);
 }
 
 int tls_source_new(const char *query, const struct tls_options *defaults,

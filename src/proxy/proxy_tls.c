@@ -127,6 +127,7 @@ static void on_file(void *data, const struct tls_file *file)
         [TLS_FILE_CERTIFICATE] = "server",
         [TLS_FILE_CLIENT_CA] = "client_ca",
         [TLS_FILE_CRL] = "crl",
+        [TLS_FILE_OCSP] = "ocsp",
     };
     const struct listing *listing = data;
     const struct proxy_certificate certificate = {

@@ -22,15 +22,15 @@ void proxy_tls_discard(struct proxy *proxy);
 typedef void proxy_path_fn(void *data, const char *path);
 void proxy_tls_paths(const struct proxy *proxy, proxy_path_fn *each, void *data);
 
-/* One certificate, or revocation list, in use. Texts for the call. */
+/* One certificate, revocation list or OCSP response in use. Texts for the call. */
 struct proxy_certificate {
     const char *listener; /* its URL as bound */
-    const char *use;      /* "server", "client_ca" or "crl" */
+    const char *use;      /* "server", "client_ca", "crl" or "ocsp" */
     const char *file;
     const char *subject;  /* of a list its issuer */
     const char *names;    /* for which a server's certificate is, separated by blanks */
     int64_t not_before_s; /* since 1970 */
-    int64_t not_after_s;  /* of a list when the next is due, 0 = never */
+    int64_t not_after_s;  /* of a list or response when the next is due, 0 = never */
 };
 typedef void proxy_certificate_fn(void *data, const struct proxy_certificate *certificate);
 void proxy_tls_certificates(const struct proxy *proxy, proxy_certificate_fn *each, void *data);

@@ -11,6 +11,7 @@ import time
 
 import pytest
 from client import Client
+from ocsp import write_response
 from pki import Pki, openssl
 from tidemq import StartFailed, run_serve, sanitizers, wait_until
 
@@ -82,6 +83,16 @@ def shown(server, pki, name="localhost"):
     """The certificate that the server shows, as Python's ssl has it."""
     with open_tls(server, pki, name=name) as sock:
         return sock.getpeercert()
+
+
+def stapled(server, pki):
+    """When the OCSP response that is sent with the certificate was made; None when none is sent."""
+    said = openssl(pki.folder, "s_client", "-connect", f"localhost:{server.port}", "-status",
+                   "-CAfile", "ca.pem", input="x\n")
+    if "OCSP response: no response sent" in said:
+        return None
+    assert "Cert Status: good" in said, said
+    return re.search("This Update: (.*)", said)[1]
 
 
 def metric(server, name):
@@ -350,6 +361,8 @@ def test_errors_at_the_start(make_server, own_pki):
     own_pki.issue("late", start="20240101000000Z", end="20250101000000Z")
     own_pki.issue("early", start="20990101000000Z", end="20990201000000Z")
     own_pki.path("junk.pem").write_text("no PEM\n")
+    own_pki.path("cut.ocsp").write_bytes(write_response(own_pki, "server", "server.ocsp").read_bytes()[:-9])
+    write_response(own_pki, "device1", "device1.ocsp")
     openssl(own_pki.folder, "ec", "-in", "server.key", "-aes128", "-passout", "pass:abcd", "-out",
             "locked.key")
     rows = [
@@ -363,6 +376,9 @@ def test_errors_at_the_start(make_server, own_pki):
         ({"tls.client_ca": "junk.pem"}, "junk.pem' holds no CA certificate"),
         ({"tls.client_ca": "ca.pem", "tls.crl": "junk.pem"}, "junk.pem' holds no revocation list"),
         ({"tls.client_ca": "device1.pem", "tls.crl": "crl.pem"}, "crl.pem' is not signed by one of"),
+        ({"tls.ocsp_response": "junk.pem"}, "junk.pem' holds no OCSP response for its certificate"),
+        ({"tls.ocsp_response": "device1.ocsp"}, "device1.ocsp' holds no OCSP response for its"),
+        ({"tls.ocsp_response": "cut.ocsp"}, "cut.ocsp' holds no OCSP response for its certificate"),
     ]
     for keys, told in rows:
         keys = {key: own_pki.path(name) for key, name in keys.items()}
@@ -374,10 +390,11 @@ def test_errors_at_the_start(make_server, own_pki):
 # --- changes while it runs ----------------------------------------------------------------------------
 
 
-def test_a_renewed_certificate_is_used(make_server, own_pki):
+@pytest.mark.parametrize("scheme", ["mqtts", "wss"])
+def test_a_renewed_certificate_is_used(make_server, own_pki, scheme):
     """Files that change are read by themselves, and at SIGHUP; links stay, new ones see the new
     certificate. What does not fit together changes nothing."""
-    server = make_server(**tls_keys(own_pki))
+    server = make_server(**tls_keys(own_pki, listeners=[f"{scheme}://127.0.0.1:0"]))
     stays = paho(server, own_pki)
     stays.subscribe("a", 1)
     before = shown(server, own_pki)["serialNumber"]
@@ -409,20 +426,73 @@ def test_sighup_reads_certificates(make_server, own_pki):
         own_pki.path("new").symlink_to(target)
         own_pki.path("new").rename(path)
     server.signal(signal.SIGHUP)
-    wait_until(lambda: shown(server, own_pki)["serialNumber"] != before, what="the new certificate")
+    wait_until(lambda: "configuration reloaded" in server.log, what="the reload")
+    assert shown(server, own_pki)["serialNumber"] != before
 
 
+@pytest.mark.parametrize("how", ["by itself", "at SIGHUP"])
+def test_an_ocsp_response_is_read_again(make_server, own_pki, how):
+    """A new one is sent from then on, to new connections."""
+    name = "server.ocsp"
+    write_response(own_pki, "server", name, begin_h=-3)
+    server = make_server(**tls_keys(own_pki, **{"tls.ocsp_response": own_pki.path(name)}))
+    before = stapled(server, own_pki)
+    assert before
+    write_response(own_pki, "server", name, begin_h=-2)
+    if how == "at SIGHUP":
+        server.signal(signal.SIGHUP)
+        wait_until(lambda: "configuration reloaded" in server.log, what="the reload")
+        assert stapled(server, own_pki) != before
+    wait_until(lambda: stapled(server, own_pki) != before, what="the new response")
+    listed = [row for row in server.cli_json("cert", "list") if row["use"] == "ocsp"]
+    assert [row["subject"] for row in listed] == ["CN=server"]
+    assert listed[0]["file"] == str(own_pki.path(name))
+    assert 23 * 3600 < listed[0]["not_after_s"] - time.time() < 24 * 3600
+
+
+def test_an_ocsp_response_out_of_date_holds_nothing_up(make_server, own_pki):
+    """It is told of and not sent, but the server starts, and revocations are heeded."""
+    write_response(own_pki, "server", "server.ocsp", begin_h=-48, end_h=-1)
+    server = make_server(**mutual_keys(own_pki, **{"tls.ocsp_response": own_pki.path("server.ocsp")}))
+    told = re.search(r"alarm: the OCSP response '.*server.ocsp' of mqtts://\S+ \(CN=server\): (.*)", server.log)
+    assert told and told[1].startswith("the next one was due on"), server.log
+    assert [row["use"] for row in server.cli_json("cert", "list")] == ["server", "ocsp", "client_ca", "crl"]
+    bad = paho(server, own_pki, "device1")
+    own_pki.revoke("device1")
+    own_pki.write_list()
+    assert bad.closed() == 0x87
+    server.signal(signal.SIGHUP)
+    wait_until(lambda: "configuration reloaded" in server.log, what="the reload")
+
+
+def test_an_ocsp_response_without_an_end(make_server, own_pki):
+    """Counts for 15 days, and is reminded of when they are nearly over."""
+    write_response(own_pki, "server", "server.ocsp", begin_h=-14 * 24 - 12, end_h=None)
+    server = make_server(**tls_keys(own_pki, **{"tls.ocsp_response": own_pki.path("server.ocsp")}))
+    assert stapled(server, own_pki)
+    assert "alarm: the OCSP response" in server.log and "is due on" in server.log
+
+
+@pytest.mark.parametrize("scheme", ["wss", "mqtts"])
+@pytest.mark.parametrize("how", ["by itself", "at SIGHUP"])
 @pytest.mark.parametrize("loops", [1, 2])
-def test_revoked_links_are_closed(make_server, own_pki, loops):
+def test_revoked_links_are_closed(make_server, own_pki, loops, how, scheme):
     """A certificate that is revoked loses its live link with 0x87, and cannot come back; others
     stay."""
-    server = make_server(**mutual_keys(own_pki, **{"threads.loops": loops}))
+    server = make_server(**mutual_keys(own_pki, **{"threads.loops": loops,
+                                                   "listeners": [f"{scheme}://127.0.0.1:0"]}))
     bad = paho(server, own_pki, "device1")
     old = paho(server, own_pki, "device1", version=4)
     good = paho(server, own_pki, "device2")
     good.subscribe("a", 1)
     own_pki.revoke("device1")
     own_pki.write_list()
+    if how == "at SIGHUP":
+        server.signal(signal.SIGHUP)
+        wait_until(lambda: "configuration reloaded" in server.log, what="the reload")
+        with pytest.raises(ssl.SSLError, match="(?i)certificate.revoked"):
+            with open_tls(server, own_pki, "device1") as sock:
+                sock.recv(1)
     assert bad.closed() == 0x87
     old.closed()
     assert "its certificate has been revoked" in server.log

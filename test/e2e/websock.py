@@ -77,10 +77,13 @@ class WebSocket:
         self.buffer = b""
 
     @classmethod
-    def connect(cls, host, port):
-        """A connection of its own."""
+    def connect(cls, host, port, tls=None):
+        """A connection of its own. tls: a context, for wss; then an end without TLS's goodbye is an
+        error."""
         sock = socket.create_connection((host, port), timeout=TIMEOUT_S)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls:
+            sock = tls.wrap_socket(sock, server_hostname="localhost", suppress_ragged_eofs=False)
         return cls(sock)
 
     def __enter__(self):

@@ -1,4 +1,5 @@
-"""MQTT over WebSocket: the request, the frames, and how it ends (RFC 6455; MQTT, section 6)."""
+"""MQTT over WebSocket, and over TLS: the request, the frames, and how it ends (RFC 6455; MQTT, section
+6)."""
 
 import os
 import signal
@@ -7,7 +8,9 @@ import struct
 import urllib.error
 import urllib.request
 
+import pki
 import pytest
+import transport
 import wire
 from tidemq import wait_until
 from websock import (BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Channel, WebSocket, frame,
@@ -20,14 +23,25 @@ PAGES = ["https://a.example", "http://localhost:8080"]
 CONNECT = wire.connect(V5, "")
 
 
-@pytest.fixture(name="web", scope="module", params=[1, 2], ids=["one loop", "two loops"])
+@pytest.fixture(name="web", scope="module", params=[("ws", 1), ("ws", 2), ("wss", 1)],
+                ids=["one loop", "two loops", "over TLS"])
 def fixture_web(request, make_server_module):
-    """A server for WebSocket; also with sockets on a thread of their own."""
+    """A server for WebSocket; also with sockets on a thread of their own, and over TLS."""
+    scheme, loops = request.param
+    shared = pki.shared()
     return make_server_module(**{
-        "listeners": ["ws://127.0.0.1:0", "ws://127.0.0.1:0/elsewhere"],
-        "threads.loops": request.param,
+        "listeners": [f"{scheme}://127.0.0.1:0", f"{scheme}://127.0.0.1:0/elsewhere"],
+        "threads.loops": loops,
         "websocket.max_frame_size": "2MiB",
+        "tls.certificate": shared.path("server.pem"),
+        "tls.private_key": shared.path("server.key"),
     })
+
+
+def dial(web, port=None):
+    """A connection to the server, or to another port of its."""
+    return WebSocket.connect(web.host, port or web.port,
+                             transport.tls_context() if web.scheme == "wss" else None)
 
 
 @pytest.fixture(name="open_web")
@@ -36,7 +50,7 @@ def fixture_open_web(web):
     opened = []
 
     def open_web(upgrade=True):
-        opened.append(WebSocket.connect(web.host, web.port))
+        opened.append(dial(web))
         if upgrade:
             opened[-1].open()
         return opened[-1]
@@ -86,6 +100,9 @@ REFUSALS = {
     "no subprotocol": (400, request(Sec_WebSocket_Protocol=None)),
     "other subprotocol": (400, request(Sec_WebSocket_Protocol="chat")),
     "body": (400, request(Content_Length="3") + b"abc"),
+    "key twice": (400, request().replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Key: x\r\n\r\n")),
+    "bare line feeds": (400, request().replace(b"\r\nHost", b"\nHost")),
+    "folded header": (400, request(X_Filler="a\r\n b")),
     "not HTTP": (400, CONNECT),
     "TLS": (400, bytes.fromhex("160301020001000201")),
     "too large": (431, request(X_Filler="x" * 8192)),
@@ -116,9 +133,11 @@ def test_refusal(open_web, web, name):
 
 def test_curious_browser(web):
     """Who opens the address in a browser reads what it is for."""
+    secure = web.scheme == "wss"
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=transport.tls_context()))
     with pytest.raises(urllib.error.HTTPError) as found:
-        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-            f"http://127.0.0.1:{web.port}/mqtt", timeout=10)
+        opener.open(f"http{'s' * secure}://127.0.0.1:{web.port}/mqtt", timeout=10)
     assert found.value.code == 426
     assert "WebSocket" in found.value.read().decode()
 
@@ -126,10 +145,10 @@ def test_curious_browser(web):
 def test_path(web):
     """Each listener serves the path of its URL, whatever the query."""
     port = int(web.config["listeners"][1].split(":")[2].split("/")[0])
-    with WebSocket.connect("127.0.0.1", port) as other:
+    with dial(web, port) as other:
         other.open(path="/elsewhere?token=1")
         mqtt_open(other)
-    with WebSocket.connect("127.0.0.1", port) as other:
+    with dial(web, port) as other:
         other.send(request("/mqtt"))
         status, headers = other.answer()
         assert (status, "/elsewhere" in headers[""]) == (404, True)
@@ -302,9 +321,11 @@ def test_ping_before_connect(open_web):
 def test_ping_flood(web):
     """Who pings without reading gets at least the last pong, in order, and costs no memory: the
     server keeps few of those that do not go out."""
-    with WebSocket.connect(web.host, web.port) as flood:
+    with dial(web) as flood:
         flood.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         flood.open()
+        flood.send(frame(BINARY, wire.connect(V5, "", keep_alive=0)))
+        flood.expect(BINARY)
         total, pad = 100000, bytes(100)
         for start in range(0, total, 1000):
             numbers = range(start, start + 1000)
@@ -423,7 +444,7 @@ def test_server_stop_closes_in_order(make_server):
 def test_slow_reader_gets_whole_frames(open_web, web):
     """Backpressure cuts writes anywhere, with pongs between; frames and packets stay whole."""
     topic = f"slow{os.getpid()}-{web.port}"
-    with WebSocket.connect(web.host, web.port) as reader:
+    with dial(web) as reader:
         reader.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         reader.open()
         mqtt_open(reader)
@@ -459,7 +480,7 @@ def test_slow_reader_gets_whole_frames(open_web, web):
 
 def test_peer_over_websocket(web):
     """The ordinary raw client, on a channel: QoS 2 from end to end, and an orderly end."""
-    channel = Channel(WebSocket.connect(web.host, web.port).sock)
+    channel = Channel(dial(web).sock)
     channel.sendall(CONNECT)
     connack(web, channel.recv(1000))
     channel.sendall(wire.disconnect(V5))
@@ -472,7 +493,9 @@ def test_peer_over_websocket(web):
 
 def test_independent_library(web):
     """The library `websockets`, which checks what a server sends, agrees with all of it."""
-    with independent_connect(f"ws://127.0.0.1:{web.port}/mqtt", subprotocols=["mqtt"]) as other:
+    url = f"{web.scheme}://127.0.0.1:{web.port}"
+    tls = {"ssl": transport.tls_context()} if web.scheme == "wss" else {}
+    with independent_connect(f"{url}/mqtt", subprotocols=["mqtt"], **tls) as other:
         assert other.subprotocol == "mqtt"
         other.send(CONNECT)
         assert other.recv(timeout=10)[0] == wire.CONNACK << 4
@@ -487,5 +510,5 @@ def test_independent_library(web):
             other.recv(timeout=10)
         assert ended.value.rcvd.code == 1000
     with pytest.raises(InvalidStatus) as refused:
-        independent_connect(f"ws://127.0.0.1:{web.port}/other", subprotocols=["mqtt"])
+        independent_connect(f"{url}/other", subprotocols=["mqtt"], **tls)
     assert refused.value.response.status_code == 404
