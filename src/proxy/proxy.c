@@ -12,7 +12,8 @@ enum {
     POOL_PART = 32,              /* but not more than this part of memory_max; */
     POOL_KEPT = 64,              /* those beyond so many go when they were not needed */
     POOL_TRIM_MS = 10000,        /* for so long; */
-    POOL_GIVE_BACK = 512 * 1024, /* so many bytes at once also go back to the system */
+    POOL_GIVE_BACK = 512 * 1024, /* so many bytes at once also go back to the system, */
+    POOL_GIVE_PART = 8, /* when they are this part of all memory: the allocator walks all */
 };
 
 void proxy_config_default(struct proxy_config *config)
@@ -92,7 +93,7 @@ static void on_trim(struct timer *timer)
 {
     struct proxy *proxy = CONTAINER_OF(timer, struct proxy, trimming);
     const uint64_t freed = out_pool_trim(&proxy->pool, POOL_KEPT);
-    if (freed >= POOL_GIVE_BACK)
+    if (freed >= POOL_GIVE_BACK && freed >= mem_used() / POOL_GIVE_PART)
         mem_give_back();
     if (freed > 0)
         loop_defer(proxy->deps.loop, &proxy->counting);
