@@ -1,9 +1,13 @@
 """No secret of a client, and none of the server's own, shows up where it does not belong."""
 
+import base64
 import json
+import os
+import pathlib
 
 import pytest
 from client import Refused
+from pki import Pki
 from site_server import Answer, serving
 from test_access import set_password
 from test_devices import sas
@@ -76,3 +80,48 @@ def test_no_secret_is_told(make_server, new_client, tmp_path):
         assert not found
     with pytest.raises(Refused):
         new_client(to=server, user="alice", password="wrong-password")
+
+
+def test_no_secret_of_the_api_is_told(make_server, new_client, tmp_path):
+    """Keys that come by the admin API, sound or not, and tokens that are not the server's; what is
+    kept on disk is readable by its owner only."""
+    certs = Pki(tmp_path)
+    certs.issue("server")
+    private_key = pathlib.Path(certs.path("server.key")).read_text()
+    server = make_server(**{
+        "auth.anonymous": True, "auth.chain": ["device"], "log.level": "debug",
+        "listeners": ["mqtt://127.0.0.1:0", "quic://127.0.0.1:0"],
+        "tls.certificate": certs.path("server.pem"), "tls.private_key": certs.path("server.key")})
+    client = new_client(to=server)
+    first, second, third = (base64.b64encode(os.urandom(32)).decode() for _ in range(3))
+    sound = server.action("CreateDeviceIdentity", DeviceId="dev", PrimaryKey=first,
+                          SecondaryKey=second)
+    assert "Error" not in sound
+    assert "Error" not in server.action("ModifyDeviceIdentity", DeviceId="dev", PrimaryKey=third)
+    errors = [
+        server.action("CreateDeviceIdentity", DeviceId="d2", PrimaryKey="no-base64-secret-word"),
+        server.action("CreateDeviceIdentity", DeviceId="dev", PrimaryKey=third),
+        server.action("RegisterCaCertificate", CaCertificate=private_key),
+        server.action("RegisterDeviceCertificate", DeviceCertificate=private_key, CaSn="AA"),
+    ]
+    assert all("Error" in answer for answer in errors), errors
+    for headers in ({"X-TC-Action": "CreateDeviceIdentity"}, {}):
+        status, _, text = server.http("/", method="POST", token="token-of-a-stranger",
+                                      body=b'{"PrimaryKey": "stranger-secret-word"}', headers=headers)
+        assert status == 401 and "stranger" not in text
+    server.http("/", method="POST", body=b'{"PrimaryKey": "torn-secret-word',
+                headers={"X-TC-Action": "CreateDeviceIdentity"})
+    assert server.http("/v1/status?token=" + server.token, token=False)[0] == 401
+    said = everything(server, client)
+    said["errors"] = json.dumps(errors)
+    secrets = [first, second, third, "no-base64-secret-word", "stranger", "torn-secret-word",
+               server.token, private_key.split("\n")[1]]
+    found = [(name, secret) for name, text in said.items() for secret in secrets if secret in text]
+    assert not found
+    kept = server.data_dir / "quic.secrets"
+    for path in (kept, server.data_dir / "admin.token"):
+        assert path.stat().st_mode & 0o077 == 0, path
+    raw = kept.read_bytes()[-128:]
+    for text in said.values():
+        assert raw.hex()[:32] not in text.lower()
+        assert base64.b64encode(raw).decode()[:32] not in text
