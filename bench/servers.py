@@ -6,6 +6,7 @@ from the server's own defaults are stated in `settings`, which the report prints
 """
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -26,9 +27,15 @@ QUIET_TIMEOUT_S = 20
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody has, below those that outgoing connections of others may take meanwhile."""
+    while True:
+        port = random.randrange(10000, 30000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def cpu_seconds(pid):
@@ -302,7 +309,8 @@ class TideMQ(Server):
         except OSError:
             return {}
         names = {"tidemq_store_bytes": "log_bytes", "tidemq_store_syncs": "syncs",
-                 "tidemq_store_checkpoints": "checkpoints", "tidemq_store_seals": "seals"}
+                 "tidemq_store_checkpoints": "checkpoints", "tidemq_store_seals": "seals",
+                 "tidemq_loop_stalls": "stalls"}
         found = {}
         for metric, name in names.items():
             line = re.search(rf"^{metric}(?:_total)?(?:{{.*}})? (\S+)", text, re.MULTILINE)

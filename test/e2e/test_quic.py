@@ -1,5 +1,7 @@
 """QUIC: one stream with MQTT in it, early data, moving clients, proofs of address, and what is refused."""
 
+import concurrent.futures
+import contextlib
 import os
 import random
 import select
@@ -52,7 +54,7 @@ def fixture_dial(pki):
     made = []
 
     def dial(server, **options):
-        made.append(Link((server.host, server.port), ca=pki.path("ca.pem"), **options))
+        made.append(Link((server.host, server.port), **{"ca": pki.path("ca.pem"), **options}))
         return made[-1]
     yield dial
     for link in made:
@@ -186,6 +188,50 @@ def test_certificates_of_clients(make_server, pki, dial, tmp_path):
     speak(again, "device1")
 
 
+@pytest.mark.parametrize("how", ["by itself", "at SIGHUP"])
+def test_revoked_links_are_closed(make_server, dial, tmp_path, how):
+    """A certificate that is revoked loses its live link with 0x87, and cannot come back, not even with
+    its ticket; others stay."""
+    own = Pki(tmp_path / "own")
+    for name in ("server", "device1", "device2"):
+        own.issue(name)
+    own.write_list()
+    server = make_server(**keys(own, **{"tls.client_ca": own.path("ca.pem"), "tls.crl": own.path("crl.pem")}))
+
+    def dial_as(name, **options):
+        return dial(server, ca=own.path("ca.pem"), certificate=(own.path(f"{name}.pem"), own.path(f"{name}.key")),
+                    **options)
+
+    good, bad = (speak(dial_as(name), name) for name in ("device2", "device1"))
+    before = dial_as("device1")
+    before.wait(lambda: before.tickets, "ticket")
+    own.revoke("device1")
+    own.write_list()
+    if how == "at SIGHUP":
+        server.signal(signal.SIGHUP)
+    assert bad.expect(DISCONNECT).reason == 0x87
+    for again in (None, before):
+        with pytest.raises((ConnectionRefusedError, AssertionError)):
+            speak(dial_as("device1", before=again), "device1")
+    good.quiet()
+
+
+def test_a_renewed_certificate_is_used(make_server, dial, tmp_path):
+    """Links stay, new ones see the new certificate, here that of another CA."""
+    own, other = Pki(tmp_path / "own"), Pki(tmp_path / "other")
+    for each in (own, other):
+        each.issue("server")
+    server = make_server(**keys(own))
+    stays = speak(dial(server, ca=own.path("ca.pem")), "stays")
+    with pytest.raises(ConnectionRefusedError):
+        dial(server, ca=other.path("ca.pem"))
+    for file in ("server.pem", "server.key"):
+        own.path(file).write_bytes(other.path(file).read_bytes())
+    wait_until(lambda: "certificates read again" in server.log, what="the new certificate")
+    speak(dial(server, ca=other.path("ca.pem")), "new").quiet()
+    stays.quiet()
+
+
 # --- early data ---------------------------------------------------------------------------------------
 
 
@@ -297,6 +343,19 @@ def test_a_forged_retry_token(make_server, pki, dial):
     assert link.wait_end()[0] == INVALID_TOKEN
 
 
+def test_many_handshakes_bring_retries(make_server, pki, dial):
+    """More than 64 that are not completed: who comes then has to prove its address, and is served."""
+    server = make_server(**keys(pki))
+    with concurrent.futures.ThreadPoolExecutor(33) as pool, contextlib.ExitStack() as stack:
+        for flight in pool.map(lambda _: first_flight(server), range(66)):
+            sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            sock.settimeout(TIMEOUT_S)
+            sock.sendto(flight[0], (server.host, server.port))
+            assert sock.recv(2000)
+        speak(dial(server), "later").quiet()
+    assert metric(server, "quic_retries_total") >= 1
+
+
 def receive_for(sock, seconds):
     """The datagrams that come within so many seconds."""
     found, end = [], time.monotonic() + seconds
@@ -388,6 +447,47 @@ def test_malformed_packets(server, dial):
             sock.sendto(os.urandom(size), (server.host, server.port))
         peer.quiet()
     speak(dial(server), "later").quiet()
+
+
+# Frames that follow a PING in an encrypted packet, and the transport error that ends the connection.
+STREAM_0 = b"\x0e\x00"  # with an offset and a length
+FRAMES = {
+    "unknown type": (b"\x40\x52", 0x07),
+    "HANDSHAKE_DONE": (b"\x1e", 0x0A),
+    "NEW_TOKEN": (b"\x07\x01x", 0x0A),
+    "a stream of the server": (b"\x0a\x01\x01x", 0x05),
+    "more streams than allowed": (b"\x0a\x70\x00\x01x", 0x04),
+    "beyond the window": (STREAM_0 + b"\x90\x00\x00\x00\x01x", 0x03),
+    "another end": (b"\x0f\x00\x00\x00", 0x06),
+    "RESET_STREAM cut off": (b"\x04\x00", 0x07),
+    "STREAM longer than the packet": (b"\x0a\x00\x50\x00x", 0x07),
+    "ACK of what was not sent": (b"\x02\x80\x10\x00\x00\x00\x00\x00", 0x0A),
+    "ACK below zero": (b"\x02\x01\x00\x00\x05", 0x07),
+    "a connection ID too long": (b"\x18\x09\x00\x15" + bytes(37), 0x07),
+    "a connection ID that retires itself": (b"\x18\x09\x0a\x08" + bytes(24), 0x07),
+    "MAX_STREAMS too large": (b"\x12\xd0" + bytes(6) + b"\x01", 0x07),
+    "a ClientHello after the handshake": (b"\x06\x00\x04\x01\x00\x00\x00", CRYPTO_ERROR + 10),
+}
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_malformed_frames(server, dial, name):
+    """Each ends its connection with the error of RFC 9000, and nobody else's."""
+    data, error = FRAMES[name]
+    witness = speak(dial(server), "witness")
+    link = dial(server)
+    speak(link, "rogue")
+
+    def write(builder, uids=(), comment=""):
+        builder.start_frame(1, capacity=1 + len(data)).push_bytes(data)
+
+    def send():
+        link.connection._write_ping_frame = write
+        link.connection.send_ping(1)
+
+    link.call(send)
+    assert link.wait_end()[0] == error
+    witness.quiet()
 
 
 # --- a bad network ------------------------------------------------------------------------------------------
