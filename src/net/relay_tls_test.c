@@ -1,14 +1,23 @@
 /* TLS on a front's thread, below a relay: what the handshake has found out is known at home with
  * the first bytes, and credentials may change at home while handshakes go on. */
-#include "net/front.h"
+#include "net/front_priv.h"
 
 #include "net/stack.h"
 #include "net/tls_fixture.h"
 #include "net/tls_source.h"
 
+#include <semaphore.h>
 #include <sys/socket.h>
 
-enum { ROUNDS_MAX = 100000 };
+enum { OPEN_MAX = 2 };
+
+/* A client, whose socket the test's loop watches. */
+struct client {
+    struct io_watch watch;
+    struct stream *stream; /* the relay to it; NULL when closed */
+    gnutls_session_t session;
+    bool shaken;
+};
 
 struct bench {
     struct pki pki;
@@ -19,6 +28,7 @@ struct bench {
     struct stack *stack;
     struct tls_options none;
     gnutls_certificate_credentials_t credentials;
+    struct client clients[OPEN_MAX]; /* closed by tear_down when a test fails with them open */
     uint8_t bytes[64];
     size_t size;
 };
@@ -61,9 +71,21 @@ static int set_up(void **state)
     return 0;
 }
 
+static void close_client(struct bench *b, struct client *client)
+{
+    if (!client->stream)
+        return;
+    client->stream = stream_close(client->stream);
+    io_watch_stop(b->loop, &client->watch);
+    gnutls_deinit(client->session);
+    (void)close(client->watch.fd);
+}
+
 static int tear_down(void **state)
 {
     struct bench *b = *state;
+    for (size_t i = 0; i < OPEN_MAX; i++)
+        close_client(b, &b->clients[i]);
     (void)front_free(b->front);
     (void)loop_free(b->loop);
     (void)stack_unref(b->stack);
@@ -76,56 +98,65 @@ static int tear_down(void **state)
     return 0;
 }
 
-static struct stream *connect_client(struct bench *b, gnutls_session_t *ret_session, int *ret_fd)
+static void shake(struct client *client)
+{
+    const int code = gnutls_handshake(client->session);
+    client->shaken = code == 0;
+    assert_true(client->shaken || code == GNUTLS_E_AGAIN);
+}
+
+static void on_server(struct io_watch *watch, unsigned events)
+{
+    (void)events;
+    struct client *client = CONTAINER_OF(watch, struct client, watch);
+    if (!client->shaken)
+        shake(client);
+}
+
+/* Connects and sends the first message of the handshake. */
+static void connect_client(struct bench *b, struct client *client)
 {
     int pair[2];
     const struct sockaddr from = {.sa_family = AF_UNIX};
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+    *client = (struct client){.watch = {.fd = pair[0], .on_event = on_server}};
+    pki_check(gnutls_init(&client->session, GNUTLS_CLIENT | GNUTLS_NONBLOCK));
+    client->stream = relay_new(b->front, b->stack, pair[1], peer_new(&from));
+    client->stream->on_ready = on_ready;
+    client->stream->owner = b;
+    assert_int_equal(io_watch_start(b->loop, &client->watch, IO_READ), 0);
+    assert_int_equal(stream_want(client->stream, IO_READ), 0);
+    pki_check(gnutls_set_default_priority(client->session));
+    pki_check(gnutls_credentials_set(client->session, GNUTLS_CRD_CERTIFICATE, b->credentials));
+    pki_check(gnutls_server_name_set(client->session, GNUTLS_NAME_DNS, "a.example", 9));
+    gnutls_transport_set_int(client->session, pair[0]);
     b->size = 0;
-    struct stream *stream = relay_new(b->front, b->stack, pair[1], peer_new(&from));
-    stream->on_ready = on_ready;
-    stream->owner = b;
-    assert_int_equal(stream_want(stream, IO_READ), 0);
-    pki_check(gnutls_init(ret_session, GNUTLS_CLIENT | GNUTLS_NONBLOCK));
-    pki_check(gnutls_set_default_priority(*ret_session));
-    pki_check(gnutls_credentials_set(*ret_session, GNUTLS_CRD_CERTIFICATE, b->credentials));
-    pki_check(gnutls_server_name_set(*ret_session, GNUTLS_NAME_DNS, "a.example", 9));
-    gnutls_transport_set_int(*ret_session, pair[0]);
-    *ret_fd = pair[0];
-    return stream;
+    shake(client);
 }
 
-static void one_client(struct bench *b)
+/* However late the front's thread is: what ends the waiting is what it does. */
+static void finish_client(struct bench *b, struct client *client)
 {
-    gnutls_session_t session = NULL;
-    int fd = -1, rounds = 0;
-    bool shaken = false, sent = false;
-    struct stream *stream = connect_client(b, &session, &fd);
-    assert_string_equal(stream_peer(stream)->text, "unix");
-    while (b->size < 5) {
-        assert_true(rounds++ < ROUNDS_MAX);
-        assert_int_equal(loop_turn(b->loop, 0), 0);
-        if (!shaken) {
-            const int code = gnutls_handshake(session);
-            shaken = code == 0;
-            assert_true(shaken || code == GNUTLS_E_AGAIN);
-        } else if (!sent) {
-            sent = gnutls_record_send(session, "hello", 5) == 5;
-        }
-    }
+    assert_string_equal(stream_peer(client->stream)->text, "unix");
+    while (!client->shaken)
+        assert_int_equal(loop_turn(b->loop, -1), 0);
+    assert_int_equal(io_watch_change(b->loop, &client->watch, 0), 0);
+    assert_int_equal(gnutls_record_send(client->session, "hello", 5), 5);
+    while (b->size < 5)
+        assert_int_equal(loop_turn(b->loop, -1), 0);
     assert_memory_equal(b->bytes, "hello", 5);
-    const struct peer *peer = stream_peer(stream);
+    const struct peer *peer = stream_peer(client->stream);
     assert_int_equal(peer->tls, PEER_TLS_1_3);
     assert_string_equal(peer->sni, "a.example");
     assert_string_equal(peer->certificate->subject.common_name, "device-1");
-    (void)stream_close(stream);
-    gnutls_deinit(session);
-    (void)close(fd);
+    close_client(b, client);
 }
 
 static void the_handshake_is_known_at_home(void **state)
 {
-    one_client(*state);
+    struct bench *b = *state;
+    connect_client(b, &b->clients[0]);
+    finish_client(b, &b->clients[0]);
 }
 
 /* The credentials change in the middle of many handshakes. */
@@ -134,18 +165,43 @@ static void credentials_change_meanwhile(void **state)
     struct bench *b = *state;
     for (int i = 0; i < 20; i++) {
         struct errmsg why = {0};
-        gnutls_session_t session = NULL;
-        int fd = -1;
-        struct stream *begun = connect_client(b, &session, &fd);
-        (void)gnutls_handshake(session);
+        connect_client(b, &b->clients[0]);
         assert_int_equal(loop_turn(b->loop, 0), 0);
         assert_int_equal(tls_source_stage(stack_tls(b->stack), &b->none, &why), 0);
         tls_source_commit(stack_tls(b->stack));
-        one_client(b);
-        (void)stream_close(begun);
-        gnutls_deinit(session);
-        (void)close(fd);
+        connect_client(b, &b->clients[1]);
+        finish_client(b, &b->clients[1]);
+        close_client(b, &b->clients[0]);
     }
+}
+
+struct hold {
+    struct mail mail;
+    sem_t go;
+};
+
+static void on_hold(struct mail *mail)
+{
+    while (sem_wait(&CONTAINER_OF(mail, struct hold, mail)->go) < 0)
+        continue;
+}
+
+/* A relay opened and closed while the front's thread does something else: it hears of both at once,
+ * and what it answers is delivered when the front is freed. */
+static void a_late_front_ends_whole(void **state)
+{
+    struct bench *b = *state;
+    struct hold hold = {.mail.deliver = on_hold};
+    assert_int_equal(sem_init(&hold.go, 0, 0), 0);
+    mailbox_post(b->front->box, &hold.mail);
+    connect_client(b, &b->clients[0]);
+    for (int i = 0; i < 200; i++)
+        assert_int_equal(loop_turn(b->loop, 0), 0);
+    close_client(b, &b->clients[0]);
+    assert_int_equal(front_relays(b->front), 1);
+    assert_int_equal(sem_post(&hold.go), 0);
+    b->front = front_free(b->front);
+    assert_int_equal(sem_destroy(&hold.go), 0);
 }
 
 int main(void)
@@ -153,6 +209,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_handshake_is_known_at_home, set_up, tear_down),
         cmocka_unit_test_setup_teardown(credentials_change_meanwhile, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_late_front_ends_whole, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("net/relay_tls", tests, NULL, NULL);
 }

@@ -146,6 +146,34 @@ static void unused_room_is_given_back(void **state)
     assert_int_equal(fixture->sink.writes, 0);
 }
 
+static void burst(struct fixture *fixture, size_t size)
+{
+    static uint8_t bytes[100 * OUTBUF_CHUNK_SIZE];
+    assert_int_equal(outbuf_add(&fixture->out, &fixture->pool, bytes, (uint32_t)size), 0);
+    outbuf_clear(&fixture->out, &fixture->pool);
+}
+
+/* What a burst took goes when nobody needs it; what is needed again and again stays. */
+static void a_burst_is_given_back(void **state)
+{
+    struct fixture *fixture = *state;
+    struct out_pool *pool = &fixture->pool;
+    pool->count_max = 1000;
+    burst(fixture, 90 * (size_t)OUTBUF_CHUNK_SIZE);
+    const uint32_t all = pool->count;
+    assert_true(all >= 90);
+    assert_int_equal(out_pool_trim(pool, 4), 0); /* all was in use meanwhile */
+    burst(fixture, 30 * (size_t)OUTBUF_CHUNK_SIZE);
+    const uint64_t freed = out_pool_trim(pool, 4);
+    assert_int_equal(freed, (uint64_t)(all - pool->count) * OUTBUF_CHUNK_SIZE);
+    assert_in_range(pool->count, 30, 32);
+    burst(fixture, 30 * (size_t)OUTBUF_CHUNK_SIZE);
+    assert_int_equal(out_pool_trim(pool, 4), 0);
+    assert_true(out_pool_trim(pool, 4) > 0);
+    assert_int_equal(pool->count, 4);
+    assert_int_equal(out_pool_trim(pool, 4), 0);
+}
+
 static void out_of_memory_is_told(void **state)
 {
     struct fixture *fixture = *state;
@@ -169,6 +197,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_limit_ends_the_writing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(errors_are_returned, set_up, tear_down),
         cmocka_unit_test_setup_teardown(unused_room_is_given_back, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_burst_is_given_back, set_up, tear_down),
         cmocka_unit_test_setup_teardown(out_of_memory_is_told, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
