@@ -129,7 +129,7 @@ class Load:
         jobs = [self.publisher(qos) for qos in (0, 1, 2)]
         jobs += [self.subscriber(f"fast{qos}", f"fast{qos}", "load/#", qos) for qos in (0, 1, 2)]
         jobs += [self.subscriber("group", f"member{n}", "$share/group/load/+/1", 1) for n in range(2)]
-        jobs += [self.slow(), self.member_that_leaves(), self.visitor(), self.churn()]
+        jobs += [self.slow(), self.stuck(), self.member_that_leaves(), self.visitor(), self.churn()]
         jobs += [self.filters(), self.retained(), self.retained_reader(), self.idle()]
         tasks = [asyncio.create_task(self.forever(job)) for job in jobs]
         await stopped.wait()
@@ -181,13 +181,23 @@ class Load:
         return job
 
     def slow(self):
-        """Reads a tenth of what is published; retention takes the rest from it."""
+        """Reads a tenth of what is published at QoS 1 and 2; retention takes the rest from it."""
         async def job():
             async with Link(self, "slow", "slow", False) as link:
-                await link.subscribe("load/#")
+                await link.subscribe("load/1/#")
+                await link.subscribe("load/2/#")
                 while True:
                     await link.handle()
                     await asyncio.sleep(1 / max(1, self.rate * 3 / 10))
+        return job
+
+    def stuck(self):
+        """Asks for QoS 0 and never reads: what the server holds for it comes to its bound in the warm-up
+        and stays there. A reader that is only slow would let it rise and fall all the time."""
+        async def job():
+            async with Link(self, "none", "stuck", True) as link:
+                await link.subscribe("load/0/#", qos=0)
+                await asyncio.Event().wait()
         return job
 
     def member_that_leaves(self):
