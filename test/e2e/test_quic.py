@@ -346,8 +346,10 @@ def test_a_forged_retry_token(make_server, pki, dial):
 def test_many_handshakes_bring_retries(make_server, pki, dial):
     """More than 64 that are not completed: who comes then has to prove its address, and is served."""
     server = make_server(**keys(pki))
-    with concurrent.futures.ThreadPoolExecutor(33) as pool, contextlib.ExitStack() as stack:
-        for flight in pool.map(lambda _: first_flight(server), range(66)):
+    with concurrent.futures.ThreadPoolExecutor(33) as pool:  # they are slow to make, and soon given up
+        flights = list(pool.map(lambda _: first_flight(server), range(66)))
+    with contextlib.ExitStack() as stack:
+        for flight in flights:
             sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             sock.settimeout(TIMEOUT_S)
             sock.sendto(flight[0], (server.host, server.port))
