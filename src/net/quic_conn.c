@@ -47,7 +47,7 @@ static ngtcp2_path path_of(struct quic_path *path)
     };
 }
 
-static struct quic_path path_from(const ngtcp2_path *path)
+struct quic_path quic_path_from(const ngtcp2_path *path)
 {
     struct quic_path own = {.socket = path->user_data};
     memcpy(&own.local, path->local.addr, path->local.addrlen);
@@ -118,7 +118,7 @@ void quic_conn_close(struct quic_conn *conn, const ngtcp2_connection_close_error
     const ngtcp2_ssize size = ngtcp2_conn_write_connection_close(
         conn->ngtcp2, &to.path, &info, bytes, sizeof bytes, error, quic_conn_now());
     if (size > 0) {
-        const struct quic_path path = path_from(&to.path);
+        const struct quic_path path = quic_path_from(&to.path);
         quic_socket_send(&path, bytes, (size_t)size);
         conn->farewell = (uint8_t *)mem_try_copy(bytes, (size_t)size);
         conn->farewell_size = conn->farewell ? (uint32_t)size : 0;
@@ -181,8 +181,8 @@ static void fail(struct quic_conn *conn, int code)
 
 static void restart_timer(struct quic_conn *conn)
 {
-    const ngtcp2_tstamp due = ngtcp2_conn_get_expiry(conn->ngtcp2);
     const ngtcp2_tstamp now = quic_conn_now();
+    const ngtcp2_tstamp due = MIN(ngtcp2_conn_get_expiry(conn->ngtcp2), quic_proof_due(conn, now));
     if (due == UINT64_MAX)
         timer_stop(timers_of(conn), &conn->timer);
     else
@@ -230,10 +230,10 @@ static bool is_stream_writable(const struct quic_conn *conn)
     return conn->stream_id >= 0 && !conn->output_ended && !conn->fin_sent;
 }
 
-/* Writes the next packet, with as much of the stream as goes into it. Returns its size, 0: there is
- * nothing to be sent now; or a code of ngtcp2. */
-static ngtcp2_ssize write_packet(struct quic_conn *conn, uint8_t *bytes, ngtcp2_path_storage *to,
-                                 ngtcp2_tstamp now)
+/* Writes the next packet, with as much of the stream as goes into it and `room` bytes at most.
+ * Returns its size, 0: there is nothing to be sent now; or a code of ngtcp2. */
+static ngtcp2_ssize write_packet(struct quic_conn *conn, uint8_t *bytes, size_t room,
+                                 ngtcp2_path_storage *to, ngtcp2_tstamp now)
 {
     ngtcp2_vec pieces[PIECES];
     struct iovec iov[PIECES];
@@ -250,7 +250,7 @@ static ngtcp2_ssize write_packet(struct quic_conn *conn, uint8_t *bytes, ngtcp2_
     const bool uses_stream = count > 0 || fin;
     ngtcp2_path_storage_zero(to);
     ngtcp2_ssize size = ngtcp2_conn_writev_stream(
-        conn->ngtcp2, &to->path, &info, bytes, QUIC_PACKET_MAX, &taken,
+        conn->ngtcp2, &to->path, &info, bytes, room, &taken,
         fin ? NGTCP2_WRITE_STREAM_FLAG_FIN : NGTCP2_WRITE_STREAM_FLAG_NONE,
         uses_stream ? conn->stream_id : -1, pieces, (size_t)count, now);
     if (size == NGTCP2_ERR_STREAM_SHUT_WR || size == NGTCP2_ERR_STREAM_NOT_FOUND) {
@@ -258,8 +258,8 @@ static ngtcp2_ssize write_packet(struct quic_conn *conn, uint8_t *bytes, ngtcp2_
         quic_stream_report(conn);
     }
     if (size == NGTCP2_ERR_STREAM_DATA_BLOCKED || conn->output_ended)
-        size = ngtcp2_conn_writev_stream(conn->ngtcp2, &to->path, &info, bytes, QUIC_PACKET_MAX,
-                                         NULL, NGTCP2_WRITE_STREAM_FLAG_NONE, -1, NULL, 0, now);
+        size = ngtcp2_conn_writev_stream(conn->ngtcp2, &to->path, &info, bytes, room, NULL,
+                                         NGTCP2_WRITE_STREAM_FLAG_NONE, -1, NULL, 0, now);
     else if (taken >= 0) {
         conn->sent += (uint64_t)taken;
         conn->fin_sent = fin && (size_t)taken == offered;
@@ -275,12 +275,17 @@ static int write_packets(struct quic_conn *conn)
     int blocked = 0, count = 0;
     while (count < FLUSH_PACKETS && blocked == 0) {
         ngtcp2_path_storage to;
-        const ngtcp2_ssize size = write_packet(conn, quic_batch_room(&endpoint->batch), &to, now);
+        const size_t room = quic_proof_room(conn, now);
+        if (room == 0)
+            break;
+        const ngtcp2_ssize size =
+            write_packet(conn, quic_batch_room(&endpoint->batch), room, &to, now);
         if (size < 0)
             return (int)size;
         if (size == 0)
             break;
-        const struct quic_path path = path_from(&to.path);
+        const struct quic_path path = quic_path_from(&to.path);
+        quic_proof_sent(conn, &path, (size_t)size, now);
         blocked = quic_batch_add(&endpoint->batch, &path, (size_t)size);
         count++;
     }
@@ -371,6 +376,7 @@ void quic_conn_receive(struct quic_conn *conn, const struct quic_datagram *datag
         fail(conn, code);
         return;
     }
+    quic_proof_received(conn, datagram);
     if (conn->complete)
         offer(conn);
     quic_conn_schedule(conn);
@@ -410,10 +416,13 @@ static int on_path(ngtcp2_conn *ngtcp2, uint32_t flags, const ngtcp2_path *path,
 {
     (void)ngtcp2;
     (void)flags;
-    (void)path;
-    const struct quic_conn *conn = data;
+    struct quic_conn *conn = data;
     struct metrics *metrics = conn->endpoint->quic->config.metrics;
-    if (metrics && result == NGTCP2_PATH_VALIDATION_RESULT_SUCCESS)
+    if (result != NGTCP2_PATH_VALIDATION_RESULT_SUCCESS)
+        return 0;
+    const struct quic_path proved = quic_path_from(path);
+    quic_proof_given(conn, &proved);
+    if (metrics)
         metric_add(&metrics->quic_migrations, 1);
     return 0;
 }
@@ -461,6 +470,7 @@ static int open_ngtcp2(struct quic_conn *conn, const struct quic_datagram *datag
     ngtcp2_callbacks callbacks = {.rand = on_random,
                                   .get_new_connection_id = on_new_id,
                                   .remove_connection_id = on_old_id,
+                                  .get_path_challenge_data = quic_proof_challenge,
                                   .path_validation = on_path};
     ngtcp2_settings settings;
     ngtcp2_transport_params params;
@@ -483,6 +493,7 @@ static int open_ngtcp2(struct quic_conn *conn, const struct quic_datagram *datag
         return ERR_NOMEM;
     struct quic_path from = datagram->path;
     const ngtcp2_path path = path_of(&from);
+    quic_proof_begin(conn, &from);
     if (ngtcp2_conn_server_new(&conn->ngtcp2, &header->scid, &scid, &path, header->version,
                                &callbacks, &settings, &params, &quic->mem, conn) != 0)
         return ERR_NOMEM;

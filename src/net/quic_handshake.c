@@ -170,6 +170,5 @@ void quic_handshake_callbacks(ngtcp2_callbacks *callbacks)
     callbacks->update_key = ngtcp2_crypto_update_key_cb;
     callbacks->delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb;
     callbacks->delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb;
-    callbacks->get_path_challenge_data = ngtcp2_crypto_get_path_challenge_data_cb;
     callbacks->version_negotiation = ngtcp2_crypto_version_negotiation_cb;
 }

@@ -76,6 +76,17 @@ struct quic_cid {
     ngtcp2_cid id;
 };
 
+/* What may be sent before the client has proved its address: see quic_proof.c. */
+struct quic_proof {
+    struct quic_path path;   /* where ngtcp2 sends to */
+    struct quic_path proved; /* the latest that the client was heard to receive at */
+    uint64_t left;           /* bytes that may be sent to `path`, while the proof lacks */
+    ngtcp2_tstamp due;       /* of the next challenges */
+    unsigned challenges;     /* sent to `path` */
+    bool lacks;
+    bool challenged; /* the packet that was just written has a challenge */
+};
+
 enum quic_state { QUIC_HANDSHAKE, QUIC_OPEN, QUIC_FINISHING, QUIC_CLOSING, QUIC_GONE };
 
 struct quic_conn {
@@ -93,6 +104,7 @@ struct quic_conn {
     struct timer patience; /* with OPEN: until the second ticket; with FINISHING: until it ends */
     struct deferred flush, report;
     struct quic_fifo in, out;
+    struct quic_proof proof;
     uint64_t sent;     /* position in `out` of what comes next */
     uint64_t early;    /* bytes of the stream that came before the handshake was complete */
     int64_t stream_id; /* -1: none yet */
@@ -161,6 +173,7 @@ MUST_CHECK int quic_answer_reset_token(const struct quic *quic, const ngtcp2_cid
 
 /* Nanoseconds, monotonic. */
 ngtcp2_tstamp quic_conn_now(void);
+struct quic_path quic_path_from(const ngtcp2_path *path);
 /* Begins a connection with its first datagram, which it handles. odcid: with a Retry before, else
  * NULL. */
 void quic_conn_begin(struct quic_endpoint *endpoint, const struct quic_datagram *datagram,
@@ -176,6 +189,25 @@ void quic_conn_close(struct quic_conn *conn, const ngtcp2_connection_close_error
 void quic_conn_let_go(struct quic_conn *conn);
 /* Ends it now; the stream must be closed. */
 void quic_conn_free(struct quic_conn *conn);
+
+/* --- quic_proof.c ------------------------------------------------------------------------------
+ */
+
+/* Where the connection begins; ngtcp2 sees to that address's proof, in the handshake. */
+void quic_proof_begin(struct quic_conn *conn, const struct quic_path *path);
+/* ngtcp2 has read a datagram. */
+void quic_proof_received(struct quic_conn *conn, const struct quic_datagram *datagram);
+/* The client has shown that it receives there. */
+void quic_proof_given(struct quic_conn *conn, const struct quic_path *path);
+/* How many bytes the next packet may have; 0: none may be sent now. */
+size_t quic_proof_room(struct quic_conn *conn, ngtcp2_tstamp now);
+/* The packet that was written after quic_proof_room(). */
+void quic_proof_sent(struct quic_conn *conn, const struct quic_path *path, size_t size,
+                     ngtcp2_tstamp now);
+/* When to ask for room again, though nothing arrives; UINT64_MAX: never. */
+ngtcp2_tstamp quic_proof_due(const struct quic_conn *conn, ngtcp2_tstamp now);
+/* ngtcp2's get_path_challenge_data. */
+int quic_proof_challenge(ngtcp2_conn *ngtcp2, uint8_t *bytes, void *data);
 
 /* --- quic_handshake.c --------------------------------------------------------------------------
  */

@@ -49,6 +49,9 @@ class Link:
         self.sent, self.received = [], []  # datagrams, while `records`
         self.records = records
         self.silent = silent  # nothing is sent or received any more
+        self.deaf = False  # what arrives is lost
+        self._losses = ()  # which datagrams that it sends next are lost, counted from 0
+        self._sent_since = 0  # what is counted
         self.connection = QuicConnection(configuration=config,
                                          session_ticket_handler=self.tickets.append,
                                          token_handler=self.tokens.append)
@@ -116,10 +119,14 @@ class Link:
         assert ran.wait(TIMEOUT_S)
         return result[0]
 
-    def rebind(self):
+    def rebind(self, losses=()):
         """A new port without the client's knowledge, as a NAT that has forgotten does it. The server
-        cannot know before something comes from there, which is a PING."""
-        self.call(self._change_port)
+        cannot know before something comes from there, which is a PING. losses: which datagrams are lost,
+        of those sent from there, whose first has number 0. Ends deafness."""
+        def change():
+            self._losses, self._sent_since, self.deaf = losses, 0, False
+            self._change_port()
+        self.call(change)
 
     def migrate(self):
         """A new port and a new connection ID: the client changes networks."""
@@ -170,11 +177,16 @@ class Link:
         with self._changed:
             self._changed.notify_all()
 
+    def _is_lost(self):
+        """Whether what is sent now is; counts."""
+        self._sent_since += 1
+        return self._sent_since - 1 in self._losses
+
     def _send(self):
         for data, _address in self.connection.datagrams_to_send(time.monotonic()):
             if self.records:
                 self.sent.append(data)
-            if not self.silent:
+            if not self.silent and not self._is_lost():
                 with contextlib.suppress(OSError):
                     self._udp.sendto(data, self.address)
 
@@ -225,7 +237,7 @@ class Link:
                 data, address = self._udp.recvfrom(READ_SIZE)
                 if self.records:
                     self.received.append(data)
-                if not self.silent:
+                if not self.silent and not self.deaf:
                     self.connection.receive_datagram(data, address, time.monotonic())
 
     def _notice_the_end(self):

@@ -315,6 +315,24 @@ def test_moving_keeps_the_session(server, dial, move):
     wait_until(lambda: metric(server, "quic_migrations_total") >= 1, what="a validated path")
 
 
+@pytest.mark.parametrize("count", [4, 10])
+@pytest.mark.parametrize("losses", [(1, 3), (1, 4, 5), (1, 6, 7, 8)], ids=str)
+def test_a_forgetful_nat_and_a_bad_network(server, dial, losses, count):
+    """All that was under way went to the old port, and of the first that the client says at the new one
+    some is lost, the proof of its address among it. It only receives, so nothing else comes from it."""
+    name = f"{count}-{'-'.join(map(str, losses))}"
+    link, writer = dial(server), speak(dial(server), f"clear-{name}")
+    peer = speak(link, f"forgotten-{name}")
+    peer.subscribe((f"forgotten/{name}", 0))
+    messages = [str(number).ljust(2000, ".") for number in range(count)]
+    link.deaf = True
+    for number, message in enumerate(messages, 1):
+        writer.publish(f"forgotten/{name}", message, 1, number)
+    link.rebind(losses)
+    for message in messages:
+        peer.take(f"forgotten/{name}", message)
+
+
 # --- addresses -----------------------------------------------------------------------------------------
 
 
