@@ -172,7 +172,7 @@ static inline bool fixture_turn(struct fixture *fixture, uint64_t *deadline_ms)
 {
     assert_int_equal(loop_turn(fixture->loop, 5), 0);
     if (*deadline_ms == 0)
-        *deadline_ms = loop_now_ms(fixture->loop) + 20000;
+        *deadline_ms = loop_now_ms(fixture->loop) + 60000;
     return loop_now_ms(fixture->loop) < *deadline_ms;
 }
 
