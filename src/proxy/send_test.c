@@ -50,6 +50,44 @@ static void publish_is_encoded_per_version(void **state)
     bench_close(&bench);
 }
 
+/* The same message to many is encoded once, but not what is for one of them only. */
+static void what_is_for_one_only_is_not_shared(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_open(&bench, NULL);
+    bench_connect(&bench, MQTT_V5);
+    struct message message = message_of("t", "hi", 2);
+    message.position = 4096;
+    for (uint8_t packet_id = 1; packet_id <= 20; packet_id++) {
+        assert_int_equal(deliver(&message, 1, packet_id), 0);
+        EXPECT(&bench, 0x32, 8, 0, 1, 't', 0, packet_id, 0, 'h', 'i');
+    }
+    struct delivery own = {.message = &message,
+                           .expiry_s = MESSAGE_NO_EXPIRY,
+                           .packet_id = 21,
+                           .qos = 1,
+                           .subscription_id_count = 1,
+                           .subscription_ids = &(const uint32_t){3}};
+    assert_int_equal(core.link->ops->publish(core.link, &own), 0);
+    EXPECT(&bench, 0x32, 10, 0, 1, 't', 0, 21, 2, 0x0b, 3, 'h', 'i');
+    own.subscription_id_count = 0;
+    own.dup = true;
+    assert_int_equal(core.link->ops->publish(core.link, &own), 0);
+    EXPECT(&bench, 0x3a, 8, 0, 1, 't', 0, 21, 0, 'h', 'i');
+    own.dup = false;
+    own.retain = true;
+    assert_int_equal(core.link->ops->publish(core.link, &own), 0);
+    EXPECT(&bench, 0x33, 8, 0, 1, 't', 0, 21, 0, 'h', 'i');
+    const struct message next = {.topic = slice_str("u"),
+                                 .payload = slice_str("yo"),
+                                 .expiry_s = MESSAGE_NO_EXPIRY,
+                                 .position = 8192};
+    assert_int_equal(deliver(&next, 1, 22), 0);
+    EXPECT(&bench, 0x32, 8, 0, 1, 'u', 0, 22, 0, 'y', 'o');
+    bench_close(&bench);
+}
+
 /* [MQTT5-3.1.2-24] [MQTT5-3.1.2-25] */
 static void the_clients_maximum_packet_size_counts(void **state)
 {
@@ -480,6 +518,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(publish_is_encoded_per_version),
+        cmocka_unit_test(what_is_for_one_only_is_not_shared),
         cmocka_unit_test(the_clients_maximum_packet_size_counts),
         cmocka_unit_test(a_client_too_small_for_connack),
         cmocka_unit_test(aliases_out),

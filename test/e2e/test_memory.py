@@ -86,7 +86,8 @@ def test_slow_subscribers_cost_a_cursor(make_server):
     before = server.rss()
     publish_many(server, "m/a", MESSAGES, 1024)
     grown = server.rss() - before
-    assert grown <= 64 * MIB or sanitizers(), f"{grown / MIB:.1f} MiB"
+    has_shadows = any("libtsan" in runtime for runtime in sanitizers())  # two bytes and more for one
+    assert grown <= (256 if has_shadows else 64) * MIB, f"{grown / MIB:.1f} MiB"
     for sock in stuck:
         sock.close()
 
