@@ -1,6 +1,7 @@
 /* A node's priority is not stored but computed: nodes are few on the way up.
  *
- * Invariants: keys ascend from left to right; no node's priority is above its parent's.
+ * Invariants: keys ascend from left to right; no node's priority is above its parent's; `last` has
+ * the highest key.
  */
 #include "base/tree.h"
 
@@ -47,14 +48,28 @@ void tree_init(struct tree *tree, tree_order_fn *order)
     *tree = (struct tree){.order = order};
 }
 
+/* Where a node with `key` goes; *ret_parent: what will be its parent, NULL: it will be the root. */
+static struct treenode **place_for(struct tree *tree, const void *key, struct treenode **ret_parent)
+{
+    struct treenode *parent = tree->last;
+    struct treenode **place = parent ? &parent->right : &tree->root;
+    if (parent && tree->order(parent, key) > 0) {
+        place = &tree->root;
+        while (*place) {
+            parent = *place;
+            place = tree->order(parent, key) > 0 ? &parent->left : &parent->right;
+        }
+    }
+    *ret_parent = parent;
+    return place;
+}
+
 void tree_insert(struct tree *tree, struct treenode *node, const void *key)
 {
     struct treenode *parent = NULL;
-    struct treenode **place = &tree->root;
-    while (*place) {
-        parent = *place;
-        place = tree->order(parent, key) > 0 ? &parent->left : &parent->right;
-    }
+    struct treenode **place = place_for(tree, key, &parent);
+    if (parent == tree->last && (!parent || place == &parent->right))
+        tree->last = node;
     *node = (struct treenode){.parent = parent};
     *place = node;
     const uint64_t own = priority(node);
@@ -62,8 +77,21 @@ void tree_insert(struct tree *tree, struct treenode *node, const void *key)
         lift(tree, node);
 }
 
+/* The node with the highest key below that of `node`, which has the highest of all. */
+static struct treenode *before_last(const struct treenode *node)
+{
+    struct treenode *before = node->left;
+    if (!before)
+        return node->parent;
+    while (before->right)
+        before = before->right;
+    return before;
+}
+
 void tree_remove(struct tree *tree, struct treenode *node)
 {
+    if (tree->last == node)
+        tree->last = before_last(node);
     while (node->left && node->right) {
         const bool left = priority(node->left) > priority(node->right);
         lift(tree, left ? node->left : node->right);

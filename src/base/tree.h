@@ -1,7 +1,7 @@
 /* Intrusive ordered set: a binary tree whose shape depends on a secret hash of the nodes' addresses
  * (a treap), so that neither the order of insertion nor a peer's choice of keys can make it deep.
- * Keys are unique and belong to the owner. Cost: 24 bytes a node, about 2 ln n comparisons.
- * Thread: owner. */
+ * Keys are unique and belong to the owner. Cost: 24 bytes a node, about 2 ln n comparisons; one to
+ * insert a key above all others. Thread: owner. */
 #pragma once
 
 #include "base/base.h"
@@ -15,6 +15,7 @@ typedef int tree_order_fn(const struct treenode *node, const void *key);
 
 struct tree {
     struct treenode *root;
+    struct treenode *last; /* with the highest key; NULL: it is empty */
     tree_order_fn *order;
 };
 

@@ -18,6 +18,14 @@ static int order(const struct treenode *node, const void *key)
     return (own > other) - (own < other);
 }
 
+static uint32_t comparisons;
+
+static int counting_order(const struct treenode *node, const void *key)
+{
+    comparisons++;
+    return order(node, key);
+}
+
 static void toggle(struct tree *tree, struct item *item)
 {
     if (item->present)
@@ -42,6 +50,7 @@ static void check(const struct tree *tree, const struct item *items)
         node = tree_next(node);
     }
     assert_null(node);
+    assert_true(!tree->last == !tree->root && (!tree->last || !tree_next(tree->last)));
     const uint32_t last = KEYS;
     assert_null(tree_above(tree, &last));
 }
@@ -79,6 +88,29 @@ static void agrees_with_a_naive_model(void **state)
     mem_free(items);
 }
 
+/* What is above all others is put there without a search, also after the highest was removed. */
+static void ascending_keys_cost_one_comparison(void **state)
+{
+    (void)state;
+    struct tree tree;
+    struct item *items = mem_new(KEYS * sizeof *items);
+    tree_init(&tree, counting_order);
+    for (uint32_t key = 0; key < KEYS; key++) {
+        items[key].key = key;
+        toggle(&tree, &items[key]);
+    }
+    assert_int_equal(comparisons, KEYS - 1);
+    for (uint32_t key = KEYS - 1; key > KEYS / 2; key--)
+        toggle(&tree, &items[key]);
+    assert_ptr_equal(tree.last, &items[KEYS / 2].node);
+    comparisons = 0;
+    toggle(&tree, &items[KEYS - 1]);
+    assert_int_equal(comparisons, 1);
+    assert_ptr_equal(tree.last, &items[KEYS - 1].node);
+    check(&tree, items);
+    mem_free(items);
+}
+
 /* Ascending, descending and alternating insertions: never deep. */
 static void no_order_of_insertion_makes_it_deep(void **state)
 {
@@ -101,6 +133,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(agrees_with_a_naive_model),
+        cmocka_unit_test(ascending_keys_cost_one_comparison),
         cmocka_unit_test(no_order_of_insertion_makes_it_deep),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,6 @@
 /* Subscriptions: one session, one filter. */
 #include "broker/core_priv.h"
 
-#include "base/mem.h"
 #include "broker/rows.h"
 #include "mqtt/topic.h"
 
@@ -44,7 +43,7 @@ static struct topic *sub_topic(const struct sub *sub)
 struct sub *sub_new(struct session *session, struct filter *filter, struct group *group)
 {
     struct broker *broker = session->broker;
-    struct sub *sub = mem_new(sizeof *sub);
+    struct sub *sub = slab_new(&broker->sub_slab);
     const struct sub_key key = {.session = session, .filter = filter, .group = group};
     sub->session = session;
     sub->filter = filter;
@@ -153,7 +152,7 @@ void sub_free(struct sub *sub)
     if (sub->group)
         group_leave(sub->group, sub);
     filter_tidy(broker, filter);
-    mem_free(sub);
+    slab_free(&broker->sub_slab, sub);
 }
 
 void sub_remove(struct sub *sub)

@@ -182,6 +182,20 @@ static int table_reserve(struct trie *trie)
     return 0;
 }
 
+void trie_reserve(struct trie *trie, uint64_t level_count)
+{
+    uint64_t slots = SLOTS_MIN;
+    while (level_count * 4 > slots * 3 && slots <= UINT32_MAX / 2)
+        slots *= 2;
+    if (trie->table.used > 0 || trie->old.slots || slots <= (uint64_t)trie->table.mask + 1)
+        return;
+    struct slot *bigger = mem_try_zeroed(slots * sizeof *bigger);
+    if (!bigger)
+        return;
+    mem_free(trie->table.slots);
+    trie->table = (struct table){.slots = bigger, .mask = (uint32_t)(slots - 1)};
+}
+
 /* The slot of `node` in the table; SLOT_NONE when it is not there. */
 static uint32_t slot_of(const struct table *table, uint32_t tag, uint32_t node)
 {

@@ -23,6 +23,9 @@ struct trie_matches {
 /* cache_entries_max: topic names whose result is remembered, 0 = none. */
 struct trie *trie_new(uint32_t cache_entries_max);
 struct trie *trie_free(struct trie *trie);
+/* Makes room for so many levels of filters in an empty trie, so that it need not grow on the way
+ * there. */
+void trie_reserve(struct trie *trie, uint64_t level_count);
 /* filter: valid (mqtt/topic.h), copied. value: not NULL. Returns 0, ERR_EXISTS, ERR_NOMEM. */
 MUST_CHECK int trie_insert(struct trie *trie, struct slice filter, void *value);
 /* NULL when it is not there. */

@@ -418,6 +418,7 @@ void append_check_pressure(struct local *local)
 void append_on_result(void *data, const struct clog_result *result)
 {
     struct local *local = data;
+    latest_forget(local);
     if (local->reopening && result->reopen_count == local->reopen_count) {
         on_reopened(local, result);
     } else if (local->log_works) {

@@ -59,7 +59,6 @@ static int write_step(struct local *local, bool *ret_done, struct errmsg *reterr
             errmsg_wrap(reterr, "%s", err_text(ERR_NOMEM));
             return ERR_NOMEM;
         }
-        checkpoint->count = checkpoint->frozen.rows.count;
     }
     struct overlay_row **rows = checkpoint->rows + checkpoint->at;
     const uint64_t end = step_end(checkpoint), count = end - checkpoint->at;
@@ -157,6 +156,8 @@ static void freeze(struct local *local)
 {
     struct checkpoint *checkpoint = &local->checkpoint;
     checkpoint->frozen = local->overlay;
+    checkpoint->rows = TAKE(local->latest);
+    checkpoint->count = checkpoint->frozen.rows.count;
     checkpoint->end = local->done_end;
     checkpoint->pauses_ms = local->config.checkpoint_ms / PAUSE_SHARE;
     overlay_init(&local->overlay);

@@ -4,6 +4,7 @@
  *   read.c      reads from the tail and, through workers, from disk
  *   upkeep.c    sealing, merging, the pool, and what comes when
  *   checkpoint.c writing rows to LMDB
+ *   latest.c    reading the rows when the server starts
  *   retention.c freeing old segments
  *   recovery.c  from files to a running engine
  *   local.c     opening, closing, the store interface
@@ -81,6 +82,7 @@ struct checkpoint {
 
 struct local {
     struct store store; /* first: the interface's functions get the engine from it */
+    struct meta meta;
     struct loop *loop;
     struct worker_pool *workers;
     struct mailbox *mailbox;
@@ -125,6 +127,8 @@ struct local {
     struct sealed_set *files;
     struct overlay overlay;
     bool overlay_lost; /* it lacks changes: no checkpoint may be made of it */
+    struct overlay_row **latest; /* of the overlay, in order, while it has not changed; or NULL */
+    uint64_t latest_counts[UINT8_MAX + 1]; /* of its rows at the opening, by the first byte */
     struct metadb *db;
     uint64_t sealed_end, applied_end;
 
@@ -206,6 +210,12 @@ void retention_check(struct local *local);    /* asks for a trim when one is due
 void retention_go(struct local *local);       /* the owner has answered */
 bool retention_continue(struct local *local); /* starts the next step if it can */
 void retention_stop(struct local *local);     /* nothing is with a worker any more */
+
+/* --- latest.c ------------------------------------------------------------------------------- */
+/* Prepares the reading of the rows. Returns 0 or ERR_NOMEM. */
+MUST_CHECK int latest_open(struct local *local);
+/* To be called before the overlay changes. */
+void latest_forget(struct local *local);
 
 /* --- recovery.c ----------------------------------------------------------------------------- */
 MUST_CHECK int recovery_run(struct local *local, const struct metadb_state *state,

@@ -100,6 +100,7 @@ static struct local *local_free(struct local *local)
 {
     (void)mailbox_free(local->mailbox);
     (void)clog_free(local->clog);
+    latest_forget(local);
     overlay_clear(&local->overlay);
     checkpoint_done(local);
     qindex_done(&local->index);
@@ -297,6 +298,8 @@ static int open_all(struct local *local, struct errmsg *reterr)
     local->pool = pool_new(local->log_fd, local->config.segment_size, local->config.pool_segments);
     err = recovery_run(local, &state, reterr);
     if (err == 0)
+        err = latest_open(local);
+    if (err == 0)
         err = mailbox_new(local->loop, &local->mailbox, reterr);
     if (err < 0)
         return err;
@@ -356,6 +359,6 @@ int local_open(const struct local_config *config, struct loop *loop, struct work
     metric_set(&metrics->store_index_files, local->files->count);
     upkeep_start(local);
     *ret_store = &local->store;
-    *ret_meta = metadb_meta(local->db);
+    *ret_meta = &local->meta;
     return 0;
 }

@@ -35,6 +35,7 @@ struct metadb {
     uint32_t lost_count;
     char *path;
     _Atomic uint64_t size; /* of the file; read by other threads */
+    uint64_t row_counts[UINT8_MAX + 1]; /* of the owner's rows at the opening, by the first byte */
     uintptr_t lowest;      /* address of what was seen in LMDB's map, UINTPTR_MAX: nothing yet */
 };
 
@@ -236,7 +237,12 @@ static int on_scan(struct meta *meta, struct slice prefix, meta_scan_fn *each, v
     return result;
 }
 
-static const struct meta_ops meta_ops = {.name = "local", .scan = on_scan};
+static uint64_t on_count(struct meta *meta, uint8_t first)
+{
+    return CONTAINER_OF(meta, struct metadb, meta)->row_counts[first];
+}
+
+static const struct meta_ops meta_ops = {.name = "lmdb", .scan = on_scan, .count = on_count};
 
 static bool parse_queue(MDB_val key, MDB_val stored, struct overlay_queue *ret_queue)
 {
@@ -724,17 +730,17 @@ static void on_found(void *data, uint64_t offset, const char *what)
                     what);
 }
 
-/* Verifies the file in the directory, if there is one, before LMDB maps it. */
-static int verify(const char *path, struct errmsg *reterr)
+/* Verifies the file in the directory, if there is one, before LMDB maps it. ret_summary: left alone
+ * when there is none. */
+static int verify(const char *path, struct metawalk_summary *ret_summary, struct errmsg *reterr)
 {
     const int dir_fd = file_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
     const int fd = dir_fd < 0 ? dir_fd : file_openat(dir_fd, METADB_FILE_NAME, O_RDONLY, 0);
-    struct metawalk_summary summary;
     struct errmsg first = {0};
     const struct metawalk_events events = {.found = on_found, .data = &first};
     int err = fd == -ENOENT ? 0 : MIN(fd, 0);
     if (fd >= 0)
-        err = metawalk_verify(fd, &events, &summary, &first);
+        err = metawalk_verify(fd, &events, ret_summary, &first);
     else if (err < 0)
         errmsg_wrap(&first, "could not open the metadata: %s", err_text(err));
     if (fd >= 0)
@@ -749,10 +755,12 @@ static int verify(const char *path, struct errmsg *reterr)
 int metadb_open(const char *path, struct metadb **ret_db, struct metadb_state *ret_state,
                 struct errmsg *reterr)
 {
-    const int err = verify(path, reterr);
+    struct metawalk_summary summary = {0};
+    const int err = verify(path, &summary, reterr);
     if (err < 0)
         return err;
     struct metadb *db = mem_new(sizeof *db);
+    memcpy(db->row_counts, summary.row_counts, sizeof db->row_counts);
     db->meta.ops = &meta_ops;
     db->path = mem_strdup(path);
     const int code = open_env(db);

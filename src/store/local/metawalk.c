@@ -36,6 +36,7 @@ struct walk {
     struct metapage_tree trees[TABLE_COUNT];
     uint64_t tree_offsets[TABLE_COUNT]; /* where each tree's record lies */
     uint64_t row_count;                 /* handed out */
+    uint64_t row_counts[UINT8_MAX + 1]; /* of the owner's table, by the key's first byte */
     uint64_t digest;
     struct metarow_state state;
 };
@@ -211,6 +212,8 @@ static void take_row(struct walk *walk, enum table table, const struct node *nod
     }
     walk->digest += metarow_stored_check(stored);
     walk->row_count++;
+    if (kind == METAROW_ROWS && node->key.size > 0)
+        walk->row_counts[node->key.bytes[0]]++;
     if (walk->events->row)
         walk->events->row(walk->events->data, kind, node->key, value);
 }
@@ -614,6 +617,7 @@ static int verify_newer(const struct image *image, const struct metawalk_events 
     *ret_summary = (struct metawalk_summary){.row_count = walk.trees[TABLE_ROWS].entries,
                                              .applied = walk.state.applied,
                                              .trimmed = walk.state.trimmed};
+    memcpy(ret_summary->row_counts, walk.row_counts, sizeof walk.row_counts);
     walk_end(&walk);
     return 0;
 }

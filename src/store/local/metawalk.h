@@ -34,7 +34,8 @@ struct metawalk_events {
 };
 
 struct metawalk_summary {
-    uint64_t row_count; /* in the owner's table */
+    uint64_t row_count;                 /* in the owner's table */
+    uint64_t row_counts[UINT8_MAX + 1]; /* of them, by the first byte of the key */
     uint64_t applied, trimmed;
 };
 

@@ -3,8 +3,8 @@
  * The segments form a chain by number and position. What lies before the trimmed position is given
  * up: freeing it had begun, and a crash may have kept any of it. Index files must follow one
  * another without a gap; from the first that does not, or is damaged, they are removed, because the
- * log has all they said. Then the log is read from where the oldest view ends, its end is made
- * durable once more, and the rows go to LMDB.
+ * log has all they said. Then the log is read from where the oldest view ends, and its end is made
+ * durable once more. Rows that it has changed stay in the overlay for the next checkpoint.
  *
  * The end of the youngest segment may be in the page cache only, even marked clean after a failed
  * sync of the process before: it is written again before it counts as durable.
@@ -361,6 +361,7 @@ static int replay(struct recovery *recovery, struct errmsg *reterr)
         return ERR_CORRUPT;
     }
     local->head = local->done_end = local->synced_end = at;
+    local->applied_end = overlay_empty(&local->overlay) ? at : applied;
     return 0;
 }
 
@@ -434,22 +435,6 @@ static int close_last(struct recovery *recovery, struct errmsg *reterr)
     return err;
 }
 
-static int commit_rows(struct local *local, struct errmsg *reterr)
-{
-    local->applied_end = local->done_end;
-    struct overlay *overlay = &local->overlay;
-    if (overlay_empty(overlay))
-        return 0;
-    struct overlay_row **rows = overlay_sorted(overlay);
-    if (!rows)
-        return ERR_NOMEM;
-    const int err = metadb_commit(local->db, rows, overlay->rows.count, local->done_end, reterr);
-    mem_free(rows);
-    if (err == 0)
-        overlay_clear(overlay);
-    return err;
-}
-
 static struct metadb_base *gather_numbers(struct qindex *index, uint64_t *ret_count)
 {
     struct metadb_base *numbers =
@@ -484,7 +469,6 @@ static int keep_numbers(struct recovery *recovery, struct errmsg *reterr)
 
 static int run(struct recovery *recovery, struct errmsg *reterr)
 {
-    struct local *local = recovery->local;
     int err = load_segments(recovery, reterr);
     if (err == 0)
         err = load_files(recovery, reterr);
@@ -494,8 +478,6 @@ static int run(struct recovery *recovery, struct errmsg *reterr)
         err = replay(recovery, reterr);
     if (err == 0)
         err = close_last(recovery, reterr);
-    if (err == 0)
-        err = commit_rows(local, reterr);
     if (err == 0 && recovery->lost)
         err = keep_numbers(recovery, reterr);
     return err;

@@ -146,26 +146,49 @@ static int damage(const struct segment *segment, uint64_t position, const char *
     return ERR_CORRUPT;
 }
 
+/* Bytes from `bytes`, which lie at log position `at`, to the first place of `size` bytes where a
+ * record says that it lies; to where the next header does not fit when there is none. Behind the end
+ * of a log there are hundreds of MiB to look through: all zeros, mostly. */
+static uint64_t next_candidate(const uint8_t *bytes, uint64_t size, uint64_t at)
+{
+    const uint8_t *field = bytes + offsetof(struct record_header, position);
+    uint64_t skip = 0;
+    for (; skip + sizeof(struct record_header) <= size; skip += RECORD_ALIGN) {
+        uint64_t position = 0;
+        memcpy(&position, field + skip, sizeof position);
+        if (position == at + skip)
+            break;
+    }
+    return skip;
+}
+
 /* Finds the first sound record at or behind `from`, before `end`. Returns 1; 0: there is none; or
  * an error. */
 static int seek(struct window *window, uint64_t from, uint64_t end, struct record *ret_record)
 {
     const struct segment *segment = window->segment;
     const uint64_t file_end = segment->base + segment_capacity(segment->size);
-    for (uint64_t at = from; at + sizeof(struct record_header) <= MIN(file_end, end);
-         at += RECORD_ALIGN) {
+    const uint64_t limit = MIN(file_end, end);
+    uint64_t at = from;
+    while (at + sizeof(struct record_header) <= limit) {
         const uint64_t offset = segment_offset(segment, at);
         int err = window_load(window, offset, sizeof(struct record_header));
         if (err < 0)
             return err;
-        if (!record_plausible(window->bytes + (offset - window->offset), at, segment->epoch,
-                              file_end - at))
-            continue;
-        err = read_record(window, at, ret_record);
-        if (err < 0 && err != ERR_CORRUPT)
-            return err;
-        if (err == 0)
-            return 1;
+        const uint8_t *bytes = window->bytes + (offset - window->offset);
+        const uint64_t size = MIN(window_left(window, offset), limit - at);
+        const uint64_t skip = next_candidate(bytes, size, at);
+        at += skip;
+        if (skip + sizeof(struct record_header) > size)
+            continue; /* on with what lies behind the window */
+        if (record_plausible(bytes + skip, at, segment->epoch, file_end - at)) {
+            err = read_record(window, at, ret_record);
+            if (err == 0)
+                return 1;
+            if (err != ERR_CORRUPT)
+                return err;
+        }
+        at += RECORD_ALIGN;
     }
     return 0;
 }

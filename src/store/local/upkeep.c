@@ -20,6 +20,8 @@
 
 #define SEAL_SPAN      (UINT64_C(1) << 30)
 #define SEAL_SPAN_STOP (UINT64_C(16) << 30)
+#define SPARSE_SPAN    (UINT64_C(64) << 20)
+#define SPARSE_BYTES   (UINT64_C(256) << 10) /* of log for an entry, or more */
 
 enum {
     TICK_MS_MIN = 5,
@@ -152,6 +154,15 @@ bool upkeep_seal_full(const struct local *local, uint64_t end)
            (active->entry_count >= local->config.seal_entries || end - active->base >= SEAL_SPAN);
 }
 
+/* There is much to be read by the next start, and sealing it costs next to nothing: sessions and
+ * subscriptions that came and went, and no messages. */
+static bool is_sparse(const struct local *local)
+{
+    const struct qgen *active = &local->index.active;
+    const uint64_t span = local->done_end - active->base;
+    return span >= SPARSE_SPAN && active->entry_count <= span / SPARSE_BYTES;
+}
+
 static bool seal_due(const struct local *local)
 {
     if (loop_now_ms(local->loop) < local->seal_retry_ms)
@@ -160,7 +171,7 @@ static bool seal_due(const struct local *local)
         return true; /* once more, after a failure */
     if (local->done_end == local->index.active.base)
         return false;
-    return upkeep_seal_full(local, local->done_end) ||
+    return upkeep_seal_full(local, local->done_end) || is_sparse(local) ||
            (local->trim == TRIM_READY && local->sealed_end < local->trim_position);
 }
 
@@ -349,7 +360,10 @@ void upkeep_start(struct local *local)
 {
     local->tick.on_due = on_tick;
     local->release_timer.on_due = on_release_due;
-    local->checkpoint.due_ms = loop_now_ms(local->loop) + local->config.checkpoint_ms;
+    /* What was found in the log at the start is not read a second time by the next one. */
+    local->checkpoint.due_ms = loop_now_ms(local->loop);
+    if (overlay_empty(&local->overlay))
+        local->checkpoint.due_ms += local->config.checkpoint_ms;
     timer_start(loop_timers(local->loop), &local->tick, tick_ms(local));
     fill_pool(local);
 }

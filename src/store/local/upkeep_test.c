@@ -523,10 +523,10 @@ static void a_failed_checkpoint_stops_appends_for_a_while(void **state)
                   fixture_stats(fixture).applied_position > fixture_stats(fixture).first_position);
     fixture_crash(fixture);
     fixture_open(fixture);
-    fixture_check_queue(fixture, 5, "m", 0, 4);
     uint32_t rows = 0;
     assert_int_equal(meta_scan(fixture->meta, slice_str("a"), count_row, &rows), 0);
     assert_int_equal(rows, 1);
+    fixture_check_queue(fixture, 5, "m", 0, 4);
 }
 
 static void old_messages_go_by_time(void **state)
