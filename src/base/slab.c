@@ -134,8 +134,8 @@ void slab_free(struct slab *slab, void *object)
 {
     if (!object)
         return;
-    struct block *block = (struct block *)(void *)((uint8_t *)object -
-                                                   ((uintptr_t)object & (BLOCK_SIZE - 1)));
+    struct block *block =
+        (struct block *)(void *)((uint8_t *)object - ((uintptr_t)object & (BLOCK_SIZE - 1)));
     ASSERT(slab->in_use > 0 && block->in_use > 0);
     struct free_object *freed = object;
     if (!block->free && block->fresh == block->end)

@@ -16,9 +16,9 @@
 struct slab {
     uint32_t object_size; /* bytes, a multiple of 8 */
     uint32_t block_count;
-    struct list room;  /* blocks in which an object is free, the one to take from first */
-    uint64_t in_use;   /* objects */
-    uint32_t empty;    /* blocks without an object in use: 0 or 1 */
+    struct list room; /* blocks in which an object is free, the one to take from first */
+    uint64_t in_use;  /* objects */
+    uint32_t empty;   /* blocks without an object in use: 0 or 1 */
 };
 
 /* object_size: at most SLAB_OBJECT_MAX. */

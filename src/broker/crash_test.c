@@ -275,6 +275,40 @@ static void orphaned_rows_are_swept(void **state)
     bed_close(bed);
 }
 
+/* Sessions come back in the order of their names, what belongs to them in that of their numbers. */
+static void many_sessions_get_back_what_is_theirs(void **state)
+{
+    enum { SESSIONS = 700, STEP = 37 };
+    (void)state;
+    struct bed *bed = bed_open();
+    char id[16], filter[32];
+    for (uint32_t i = 0; i < SESSIONS; i++) {
+        (void)snprintf(id, sizeof id, "c%u", i * STEP % SESSIONS);
+        (void)snprintf(filter, sizeof filter, "t/%s", id);
+        client_connect(bed, &a, id, durable);
+        assert_int_equal(client_subscribe(bed, &a, filter, (struct wants){.qos = 1}), 1);
+        client_disconnect(&a);
+        bed_run(bed);
+    }
+    bed_crash(bed, true);
+    assert_int_equal(bed->broker->session_count, SESSIONS);
+    uint64_t number = 0;
+    for (uint32_t i = 0; i < SESSIONS; i++) {
+        (void)snprintf(id, sizeof id, "c%u", i * STEP % SESSIONS);
+        (void)snprintf(filter, sizeof filter, "t/%s", id);
+        const struct session *session = session_find(bed->broker, slice_str(id));
+        assert_non_null(session);
+        assert_true(session->number > number);
+        number = session->number;
+        assert_int_equal(session->sub_count, 1);
+        const struct sub *sub = LIST_FIRST(&session->subs, struct sub, session_node);
+        assert_true(slice_equal(sub->filter->text, slice_str(filter)));
+        assert_ptr_equal(filter_by_queue(bed->broker, sub->cursor.queue_id), sub->filter);
+        assert_ptr_equal(session_by_number(bed->broker, number), session);
+    }
+    bed_close(bed);
+}
+
 const char *__asan_default_options(void);
 
 /* A crash leaves the memory of requests under way behind. */
@@ -291,6 +325,7 @@ int main(void)
         cmocka_unit_test(released_ids_stay_released),
         cmocka_unit_test(a_released_message_is_not_sent_again),
         cmocka_unit_test(orphaned_rows_are_swept),
+        cmocka_unit_test(many_sessions_get_back_what_is_theirs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

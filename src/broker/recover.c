@@ -104,8 +104,8 @@ static int recover_session(void *data, struct slice key, struct slice value)
     return reader.bad ? ERR_CORRUPT : err;
 }
 
-/* One pass: `from` into `to`, ordered by the byte of the number that `shift` bits are below; of equal
- * ones the order stays. */
+/* One pass: `from` into `to`, ordered by the byte of the number that `shift` bits are below; of
+ * equal ones the order stays. */
 static void order_by_byte(const struct numbered *from, struct numbered *to, uint64_t count,
                           uint32_t shift)
 {

@@ -126,7 +126,7 @@ struct local {
     struct qindex index;
     struct sealed_set *files;
     struct overlay overlay;
-    bool overlay_lost; /* it lacks changes: no checkpoint may be made of it */
+    bool overlay_lost;           /* it lacks changes: no checkpoint may be made of it */
     struct overlay_row **latest; /* of the overlay, in order, while it has not changed; or NULL */
     uint64_t latest_counts[UINT8_MAX + 1]; /* of its rows at the opening, by the first byte */
     struct metadb *db;

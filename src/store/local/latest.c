@@ -2,8 +2,8 @@
  * overlay.
  *
  * Read when the server starts, before anything changes: what the log has had since the last
- * checkpoint need not be written to LMDB first, which is left to the next checkpoint. Both sides are
- * in the order of the keys, so that one walk through both is enough.
+ * checkpoint need not be written to LMDB first, which is left to the next checkpoint. Both sides
+ * are in the order of the keys, so that one walk through both is enough.
  */
 #include "base/mem.h"
 #include "store/local/engine_priv.h"
@@ -37,7 +37,8 @@ static int hand_out_next(struct merge *merge)
     return row->deleted ? 0 : merge->each(merge->data, overlay_key(row), overlay_value(row));
 }
 
-/* A row of LMDB: behind all of the overlay with lower keys, and only if the overlay has no other. */
+/* A row of LMDB: behind all of the overlay with lower keys, and only if the overlay has no other.
+ */
 static int merge_row(void *data, struct slice key, struct slice value)
 {
     struct merge *merge = data;

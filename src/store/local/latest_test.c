@@ -84,8 +84,8 @@ static void a_reader_may_stop(void **state)
     const char *const prefixes[] = {"p", "q", ""};
     for (size_t i = 0; i < ARRAY_COUNT(prefixes); i++) {
         int count = 0;
-        assert_int_equal(
-            meta_scan(fixture->meta, slice_str(prefixes[i]), stop_at_second, &count), ERR_DENIED);
+        assert_int_equal(meta_scan(fixture->meta, slice_str(prefixes[i]), stop_at_second, &count),
+                         ERR_DENIED);
         assert_int_equal(count, 2);
     }
 }

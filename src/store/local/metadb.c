@@ -34,9 +34,9 @@ struct metadb {
     struct metadb_lost *lost;
     uint32_t lost_count;
     char *path;
-    _Atomic uint64_t size; /* of the file; read by other threads */
+    _Atomic uint64_t size;              /* of the file; read by other threads */
     uint64_t row_counts[UINT8_MAX + 1]; /* of the owner's rows at the opening, by the first byte */
-    uintptr_t lowest;      /* address of what was seen in LMDB's map, UINTPTR_MAX: nothing yet */
+    uintptr_t lowest; /* address of what was seen in LMDB's map, UINTPTR_MAX: nothing yet */
 };
 
 /* LMDB's codes as ours. */

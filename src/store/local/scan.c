@@ -147,8 +147,8 @@ static int damage(const struct segment *segment, uint64_t position, const char *
 }
 
 /* Bytes from `bytes`, which lie at log position `at`, to the first place of `size` bytes where a
- * record says that it lies; to where the next header does not fit when there is none. Behind the end
- * of a log there are hundreds of MiB to look through: all zeros, mostly. */
+ * record says that it lies; to where the next header does not fit when there is none. Behind the
+ * end of a log there are hundreds of MiB to look through: all zeros, mostly. */
 static uint64_t next_candidate(const uint8_t *bytes, uint64_t size, uint64_t at)
 {
     const uint8_t *field = bytes + offsetof(struct record_header, position);

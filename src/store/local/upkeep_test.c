@@ -529,6 +529,40 @@ static void a_failed_checkpoint_stops_appends_for_a_while(void **state)
     fixture_check_queue(fixture, 5, "m", 0, 4);
 }
 
+/* Writes 64 MiB of log, all of it changes of one row. */
+static void put_large_rows(struct fixture *fixture)
+{
+    static char value[900001];
+    memset(value, 'v', sizeof value - 1);
+    for (int i = 0; i < 75; i++)
+        assert_int_equal(fixture_put_row(fixture, META_PUT, "a", value), 0);
+}
+
+/* What has hardly a message in it is sealed early, so that no start reads it again. */
+static void a_log_of_rows_is_sealed(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_open(fixture);
+    fixture_append_many(fixture, 5, "m", 0, 3);
+    put_large_rows(fixture);
+    fixture_wait_metric(fixture, &fixture->metrics->store_seals, 1);
+    fixture_append_many(fixture, 5, "m", 3, 5);
+    fixture_crash(fixture);
+    fixture_open(fixture);
+    assert_int_equal(fixture_stats(fixture).index_file_count, 1);
+    fixture_check_queue(fixture, 5, "m", 0, 5);
+}
+
+static void a_log_with_messages_is_not_sealed_early(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_open(fixture);
+    fixture_append_many(fixture, 5, "m", 0, 300);
+    put_large_rows(fixture);
+    fixture_append_many(fixture, 5, "m", 300, 301);
+    assert_int_equal(metric_get(&fixture->metrics->store_seals), 0);
+}
+
 static void old_messages_go_by_time(void **state)
 {
     struct fixture *fixture = *state;
@@ -615,6 +649,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_failed_checkpoint_stops_appends_for_a_while, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(a_log_of_rows_is_sealed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_log_with_messages_is_not_sealed_early, set_up, tear_down),
         cmocka_unit_test_setup_teardown(old_messages_go_by_time, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_dropped_queue_stays_away, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_pool_is_filled_as_the_log_grows, set_up, tear_down),

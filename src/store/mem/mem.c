@@ -681,8 +681,7 @@ static const struct store_ops mem_store_ops = {
     .close = on_close,
 };
 
-static const struct meta_ops mem_meta_ops = {
-    .name = "mem", .scan = on_scan, .count = on_count};
+static const struct meta_ops mem_meta_ops = {.name = "mem", .scan = on_scan, .count = on_count};
 
 static struct mem *mem_store_new(void)
 {
