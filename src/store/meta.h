@@ -37,7 +37,7 @@ typedef int meta_scan_fn(void *data, struct slice key, struct slice value);
 struct meta_ops {
     const char *name;
     int (*scan)(struct meta *meta, struct slice prefix, meta_scan_fn *each, void *data);
-    uint64_t (*count)(struct meta *meta, uint8_t first);
+    uint64_t (*count)(struct meta *meta, uint8_t first); /* may be NULL */
 };
 
 struct meta {
@@ -52,9 +52,9 @@ MUST_CHECK static inline int meta_scan(struct meta *meta, struct slice prefix, m
     return meta->ops->scan(meta, prefix, each, data);
 }
 
-/* How many rows have a key that begins with the byte `first`: as of the opening, for sizing tables
- * before they are filled. Costs nothing. */
+/* About how many rows have a key that begins with the byte `first`, as of the opening: for sizing
+ * tables before they are filled. 0: there are none, or it is not known. Costs nothing. */
 static inline uint64_t meta_count(struct meta *meta, uint8_t first)
 {
-    return meta->ops->count(meta, first);
+    return meta->ops->count ? meta->ops->count(meta, first) : 0;
 }

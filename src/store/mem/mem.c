@@ -617,11 +617,6 @@ static int on_scan(struct meta *meta, struct slice prefix, meta_scan_fn *each, v
     return mem_rows_scan(CONTAINER_OF(meta, struct mem, meta)->rows, prefix, each, data);
 }
 
-static uint64_t on_count(struct meta *meta, uint8_t first)
-{
-    return mem_rows_count(CONTAINER_OF(meta, struct mem, meta)->rows, first);
-}
-
 /* --- opening and closing ------------------------------------------------------------------- */
 
 static void forget_request(struct request *request)
@@ -681,7 +676,7 @@ static const struct store_ops mem_store_ops = {
     .close = on_close,
 };
 
-static const struct meta_ops mem_meta_ops = {.name = "mem", .scan = on_scan, .count = on_count};
+static const struct meta_ops mem_meta_ops = {.name = "mem", .scan = on_scan};
 
 static struct mem *mem_store_new(void)
 {

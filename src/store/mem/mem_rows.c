@@ -16,7 +16,6 @@ struct mem_row {
 
 struct mem_rows {
     uint64_t bytes;
-    uint64_t counts[UINT8_MAX + 1]; /* by the key's first byte */
     struct mem_row *first[HEIGHT_MAX];
 };
 
@@ -123,7 +122,6 @@ static void unlink_equal(struct mem_rows *rows, struct slice key,
     for (uint32_t level = 0; level < row->height; level++)
         *links[level] = row->next[level];
     rows->bytes -= row_bytes(row);
-    rows->counts[key.bytes[0]]--;
     mem_free(row);
 }
 
@@ -137,7 +135,6 @@ void mem_rows_put(struct mem_rows *rows, struct mem_row *row)
         *links[level] = row;
     }
     rows->bytes += row_bytes(row);
-    rows->counts[row_key(row).bytes[0]]++;
 }
 
 void mem_rows_delete(struct mem_rows *rows, struct mem_row *row)
@@ -166,11 +163,6 @@ int mem_rows_scan(const struct mem_rows *rows, struct slice prefix, meta_scan_fn
          row = row->next[0])
         err = each(data, row_key(row), row_value(row));
     return MIN(err, 0);
-}
-
-uint64_t mem_rows_count(const struct mem_rows *rows, uint8_t first)
-{
-    return rows->counts[first];
 }
 
 uint64_t mem_rows_bytes(const struct mem_rows *rows)

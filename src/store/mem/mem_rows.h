@@ -22,6 +22,4 @@ void mem_rows_delete(struct mem_rows *rows, struct mem_row *row);
 /* As meta_scan. `each` must not change the rows. */
 MUST_CHECK int mem_rows_scan(const struct mem_rows *rows, struct slice prefix, meta_scan_fn *each,
                              void *data);
-/* Rows whose key begins with the byte `first`. */
-uint64_t mem_rows_count(const struct mem_rows *rows, uint8_t first);
 uint64_t mem_rows_bytes(const struct mem_rows *rows);
