@@ -230,7 +230,7 @@ static int read_results(const json_t *responses, struct etcd_answer *ret_answer)
 static json_t *parse(struct slice body, const char **ret_why)
 {
     json_t *root = json_loadb((const char *)body.bytes, body.size, 0, NULL);
-    if (root && json_is_object(root))
+    if (json_is_object(root))
         return root;
     *ret_why = "the answer is not a JSON object: is there etcd at this address?";
     json_decref(root);
