@@ -23,31 +23,30 @@ struct etcd_call {
 
 /* --- members ---------------------------------------------------------------------------------- */
 
-int etcd_post(struct etcd *etcd, const char *path, const struct strbuf *body, uint32_t timeout_ms,
-              http_part_fn *on_part, http_done_fn *done, void *data, struct http_call **ret_call)
+int etcd_post(struct etcd *etcd, const struct etcd_post *post, struct http_call **ret_call)
 {
     static const char *const headers[] = {"Content-Type: application/json"};
     struct strbuf url;
     strbuf_init(&url, UINT32_MAX);
     strbuf_add(&url, etcd->urls[etcd->member]);
-    strbuf_add(&url, path);
+    strbuf_add(&url, post->path);
     const struct http_request request = {
         .url = url.text,
-        .body = slice_of(body->text, body->size),
+        .body = slice_of(post->body->text, post->body->size),
         .is_post = true,
         .headers = headers,
         .header_count = ARRAY_COUNT(headers),
         .connect_timeout_ms = etcd->timeout_ms,
-        .read_timeout_ms = timeout_ms,
+        .read_timeout_ms = post->timeout_ms,
         .answer_max = ETCD_ANSWER_MAX,
-        .on_part = on_part,
+        .on_part = post->on_part,
         .ca_file = etcd->ca_file,
     };
-    int err = strbuf_err(body);
+    int err = strbuf_err(post->body);
     if (err == 0)
         err = strbuf_err(&url);
     if (err == 0)
-        err = http_client_start(etcd->http, &request, done, data, ret_call);
+        err = http_client_start(etcd->http, &request, post->done, post->data, ret_call);
     strbuf_done(&url);
     return err;
 }
@@ -87,8 +86,14 @@ static int send_call(struct etcd_call *call)
     struct etcd *etcd = call->etcd;
     call->member = etcd->member;
     call->tries_left--;
-    return etcd_post(etcd, "/v3/kv/txn", &call->body, etcd->timeout_ms, NULL, on_done, call,
-                     &call->http);
+    const struct etcd_post post = {
+        .path = "/v3/kv/txn",
+        .body = &call->body,
+        .timeout_ms = etcd->timeout_ms,
+        .done = on_done,
+        .data = call,
+    };
+    return etcd_post(etcd, &post, &call->http);
 }
 
 static void on_again(struct timer *timer)

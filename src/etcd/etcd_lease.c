@@ -41,9 +41,14 @@ static void ask(struct etcd_lease *lease)
     lease->sent_ms = timer_set_now_ms(timers_of(lease));
     lease->member = lease->etcd->member;
     const uint32_t patience_ms = (uint32_t)life_ms(lease) / KEEP_ALIVES;
-    const int err =
-        etcd_post(lease->etcd, lease->id == 0 ? "/v3/lease/grant" : "/v3/lease/keepalive", &body,
-                  MIN(patience_ms, lease->etcd->timeout_ms), NULL, on_done, lease, &lease->http);
+    const struct etcd_post post = {
+        .path = lease->id == 0 ? "/v3/lease/grant" : "/v3/lease/keepalive",
+        .body = &body,
+        .timeout_ms = MIN(patience_ms, lease->etcd->timeout_ms),
+        .done = on_done,
+        .data = lease,
+    };
+    const int err = etcd_post(lease->etcd, &post, &lease->http);
     strbuf_done(&body);
     if (err < 0) {
         lease->http = NULL;
@@ -141,8 +146,13 @@ struct etcd_lease *etcd_lease_free(struct etcd_lease *lease)
         struct http_call *call = NULL;
         strbuf_init(&body, UINT32_MAX);
         strbuf_addf(&body, "{\"ID\":\"%llu\"}", (unsigned long long)lease->id);
-        (void)!etcd_post(lease->etcd, "/v3/lease/revoke", &body, lease->etcd->timeout_ms, NULL,
-                         on_revoked, NULL, &call);
+        const struct etcd_post post = {
+            .path = "/v3/lease/revoke",
+            .body = &body,
+            .timeout_ms = lease->etcd->timeout_ms,
+            .done = on_revoked,
+        };
+        (void)!etcd_post(lease->etcd, &post, &call);
         strbuf_done(&body);
     }
     mem_free(lease);

@@ -20,9 +20,18 @@ struct etcd {
     struct list calls; /* struct etcd_call */
 };
 
-/* Posts to the member in use. timeout_ms 0: none, for a stream. Errors as http_client_start. */
-MUST_CHECK int etcd_post(struct etcd *etcd, const char *path, const struct strbuf *body,
-                         uint32_t timeout_ms, http_part_fn *on_part, http_done_fn *done, void *data,
+/* What is posted; all of it is borrowed for the call. */
+struct etcd_post {
+    const char *path;
+    const struct strbuf *body;
+    uint32_t timeout_ms;   /* 0: none, for a stream */
+    http_part_fn *on_part; /* for a stream, else NULL */
+    http_done_fn *done;
+    void *data;
+};
+
+/* Posts to the member in use. Errors as http_client_start. */
+MUST_CHECK int etcd_post(struct etcd *etcd, const struct etcd_post *post,
                          struct http_call **ret_call);
 
 /* The member in use has failed: the next one is asked from now on, unless that was done already.

@@ -30,8 +30,9 @@ static void start(struct etcd_watch *watch)
     strbuf_init(&body, UINT32_MAX);
     etcd_watch_write(&body, watch->key, watch->end, watch->next_revision);
     watch->member = watch->etcd->member;
-    const int err =
-        etcd_post(watch->etcd, "/v3/watch", &body, 0, on_part, on_done, watch, &watch->http);
+    const struct etcd_post post = {
+        .path = "/v3/watch", .body = &body, .on_part = on_part, .done = on_done, .data = watch};
+    const int err = etcd_post(watch->etcd, &post, &watch->http);
     strbuf_done(&body);
     if (err < 0) {
         watch->http = NULL;
