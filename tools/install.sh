@@ -46,6 +46,7 @@ mosquitto-clients command line clients
 chromium a web page as a client
 haproxy a load balancer in front of the server under test
 curl examples of the documentation
+etcd-server members of a cluster under test
 openssl certificates of the tests and of the documentation
 libmosquitto-dev client library under test
 libpaho-mqtt-dev client library under test

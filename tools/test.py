@@ -100,7 +100,9 @@ def suites(is_long):
                    env={**ASAN_ENV, **loops, "TIDEMQ_BIN": str(BUILD / "tsan" / "tidemq")})
     quic = pytest("e2e-quic", *([e2e] if is_long else [e2e / name for name in QUIC_PART]), workers=2,
                   timeout_s=3600, each_s=300, env={"TIDEMQ_TEST_TRANSPORT": "quic"})
-    web = pytest("e2e-ws", e2e, workers=2, env={"TIDEMQ_TEST_TRANSPORT": "ws"})
+    wss = {"TIDEMQ_TEST_TRANSPORT": "wss"}
+    web = [pytest("e2e-ws", e2e, workers=2, env={"TIDEMQ_TEST_TRANSPORT": "ws"}),
+           pytest("e2e-wss", e2e, workers=2, env=wss)]
     damage_asan = pytest("damage-asan", ROOT / "test" / "damage", builds=("asan",), workers=2, env=asan,
                          timeout_s=many, each_s=many)
     return [
@@ -108,9 +110,8 @@ def suites(is_long):
               timeout_s=1500),
         pytest("e2e", e2e, workers=2),
         pytest("e2e-asan", e2e, builds=("asan",), workers=2, env=asan, timeout_s=many),
-        pytest("e2e-loops", e2e, workers=2, env=loops),
+        pytest("e2e-loops-wss", e2e, workers=2, env={**loops, **wss}),
         pytest("e2e-tls", e2e, workers=2, env={"TIDEMQ_TEST_TRANSPORT": "mqtts"}),
-        pytest("e2e-wss", e2e, workers=2, env={"TIDEMQ_TEST_TRANSPORT": "wss"}),
         quic,
         pytest("clients", ROOT / "test" / "clients", timeout_s=1800, each_s=900),
         pytest("torture", ROOT / "test" / "torture", timeout_s=many, each_s=many),
@@ -126,7 +127,8 @@ def suites(is_long):
         pytest("tools", ROOT / "tools", ROOT / "test" / "spec", workers=2),
         Suite("tree", [python, "tools/check_tree.py"]),
         Suite("spec", [python, "tools/spec_cover.py", "--check"]),
-        *([other_engine, races, web, damage_asan] if is_long else []),
+        *([pytest("e2e-loops", e2e, workers=2, env=loops), other_engine, races, *web, damage_asan]
+          if is_long else []),
     ]
 
 

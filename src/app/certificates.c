@@ -5,9 +5,11 @@
 
 #include "app/server_priv.h"
 #include "auth/registry.h"
+#include "base/mem.h"
 #include "io/file_watch.h"
 #include "proxy/proxy_tls.h"
 
+#include <jansson.h>
 #include <string.h>
 #include <time.h>
 
@@ -23,6 +25,7 @@ struct reminder {
     struct server *server;
     int64_t now_s;
     int64_t first_s; /* when the first of the server's own certificates expires; 0 = none */
+    json_t *alarms;  /* an array */
 };
 
 static void add_day(int64_t time_s, char *ret_text, size_t size)
@@ -33,6 +36,20 @@ static void add_day(int64_t time_s, char *ret_text, size_t size)
     if (strftime(ret_text, size, "%Y-%m-%d %H:%M UTC", &tm) == 0) {
         ret_text[0] = '\0';
     }
+}
+
+static void add_alarm(const struct reminder *reminder, const struct proxy_certificate *certificate)
+{
+    const int64_t left_s = certificate->not_after_s - reminder->now_s;
+    json_t *row = json_object();
+    (void)json_object_set_new(row, "alarm", json_string("expiry"));
+    (void)json_object_set_new(row, "use", json_string(certificate->use));
+    (void)json_object_set_new(row, "file", json_string(certificate->file));
+    (void)json_object_set_new(row, "listener", json_string(certificate->listener));
+    (void)json_object_set_new(row, "subject", json_string(certificate->subject));
+    (void)json_object_set_new(row, "not_after_s", json_integer(certificate->not_after_s));
+    (void)json_object_set_new(row, "days_left", json_integer(left_s / DAY_S));
+    (void)json_array_append_new(reminder->alarms, row);
 }
 
 static void remind_of(void *data, const struct proxy_certificate *certificate)
@@ -50,6 +67,7 @@ static void remind_of(void *data, const struct proxy_certificate *certificate)
     if (end_s == 0 || left_s > (is_list || is_response ? REMIND_LIST_DAYS : REMIND_DAYS) * DAY_S) {
         return;
     }
+    add_alarm(reminder, certificate);
     add_day(end_s, day, sizeof(day));
     if (is_list) {
         log_write(reminder->server->log, LOG_WARN, "alarm",
@@ -74,9 +92,16 @@ static void remind_of(void *data, const struct proxy_certificate *certificate)
 static void remind(struct server *server)
 {
     struct reminder reminder = {.server = server,
-                                .now_s = (int64_t)(loop_wall_ms(server->loop) / 1000)};
+                                .now_s = (int64_t)(loop_wall_ms(server->loop) / 1000),
+                                .alarms = json_array()};
     proxy_tls_certificates(server->proxy, remind_of, &reminder);
     metric_set(&server->metrics->tls_certificate_expiry, reminder.first_s);
+    const size_t size = json_dumpb(reminder.alarms, NULL, 0, JSON_COMPACT);
+    char *text = mem_new(size + 1);
+    (void)json_dumpb(reminder.alarms, text, size, JSON_COMPACT);
+    broker_alarms(server->broker, text);
+    mem_free(text);
+    json_decref(reminder.alarms);
 }
 
 static void on_remind(struct timer *timer)

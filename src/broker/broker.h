@@ -72,6 +72,10 @@ MUST_CHECK int broker_new(const struct broker_config *config, const struct broke
                           struct broker **ret_broker, struct errmsg *reterr);
 /* Takes the new values where they can change while running. */
 void broker_configure(struct broker *broker, const struct broker_config *config);
+/* What needs somebody's attention, as the topic $SYS/broker/alarms says it: a text (JSON), copied.
+ * It is sent to its subscribers now, and to new subscriptions, whatever sys.interval is. Thread:
+ * loop. */
+void broker_alarms(struct broker *broker, const char *text);
 /* Begins an orderly end: closes every link with 0x8B (wills of v5 clients with a delay stay
  * pending), writes all progress. `idle` is called once nothing is pending; then broker_free may be
  * called. */

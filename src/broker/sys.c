@@ -35,8 +35,11 @@ struct sys {
     struct broker *broker;
     struct timer timer;
     struct sys_state *states;
+    char *alarms; /* owned; NULL before the first */
     uint64_t last_ms;
 };
+
+static const char alarms_topic[] = "$SYS/broker/alarms";
 
 #define METRIC_VALUE(field)                                                                        \
     static int64_t sys_##field(const struct broker *broker)                                        \
@@ -215,6 +218,7 @@ struct sys *sys_free(struct sys *sys)
         return NULL;
     timer_stop(sys->broker->deps.timers, &sys->timer);
     mem_free(sys->states);
+    mem_free(sys->alarms);
     mem_free(sys);
     return NULL;
 }
@@ -239,6 +243,18 @@ static void sys_send(void *data, const char *topic, const char *text)
 
 void sys_subscribed(struct sys *sys, struct sub *sub)
 {
-    if (sys->broker->config.sys_interval_s > 0 && sub->session->link)
+    if (!sub->session->link)
+        return;
+    if (sys->alarms)
+        sys_send(sub, alarms_topic, sys->alarms);
+    if (sys->broker->config.sys_interval_s > 0)
         sys_each(sys, false, sys_send, sub);
+}
+
+void broker_alarms(struct broker *broker, const char *text)
+{
+    struct sys *sys = broker->sys;
+    mem_free(sys->alarms);
+    sys->alarms = mem_strdup(text);
+    sys_live(broker, alarms_topic, text);
 }

@@ -9,6 +9,10 @@
 
 #define IDLE_MAX 32L /* connections kept for the next request */
 
+/* Seconds: of silence until a connection is probed, and between probes. */
+#define PROBE_AFTER 10L
+#define PROBE_EACH  2L
+
 struct http_client {
     struct loop *loop;
     CURLM *multi;
@@ -27,6 +31,7 @@ struct http_call {
     struct list node;
     struct http_client *client;
     http_done_fn *done;
+    http_part_fn *on_part;
     void *data;
     CURL *easy;
     struct curl_slist *headers;
@@ -108,6 +113,13 @@ static int on_timeout(CURLM *multi, long timeout_ms, void *data)
 static size_t on_bytes(char *bytes, size_t one, size_t count, void *data)
 {
     struct http_call *call = data;
+    long status = 0;
+    if (call->on_part)
+        (void)curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
+    if (status == 200) {
+        call->on_part(call->data, slice_of(bytes, one * count));
+        return one * count;
+    }
     strbuf_add_bytes(&call->body, bytes, one * count);
     return strbuf_err(&call->body) == 0 ? one * count : 0;
 }
@@ -130,6 +142,14 @@ void http_call_cancel(struct http_call *call)
     call_free(call);
 }
 
+/* Whether the request can have reached a server that understood it. */
+static bool was_sent(const struct http_call *call)
+{
+    curl_off_t ready_us = 0;
+    (void)curl_easy_getinfo(call->easy, CURLINFO_PRETRANSFER_TIME_T, &ready_us);
+    return ready_us > 0;
+}
+
 static void finish(struct http_call *call, CURLcode code)
 {
     struct http_answer answer = {.body = slice_of(call->body.text, call->body.size)};
@@ -141,6 +161,7 @@ static void finish(struct http_call *call, CURLcode code)
         answer.body = slice_of(NULL, 0);
         answer.err = ERR_UNAVAILABLE;
         answer.why = curl_easy_strerror(code);
+        answer.was_sent = was_sent(call);
         if (code == CURLE_OPERATION_TIMEDOUT)
             answer.err = -ETIMEDOUT;
         if (strbuf_err(&call->body) < 0) {
@@ -179,6 +200,13 @@ static bool add_headers(struct http_call *call, const struct http_request *reque
     return headers && curl_easy_setopt(call->easy, CURLOPT_HTTPHEADER, headers) == CURLE_OK;
 }
 
+static bool probe_peer(CURL *easy)
+{
+    return curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L) == CURLE_OK &&
+           curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, PROBE_AFTER) == CURLE_OK &&
+           curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, PROBE_EACH) == CURLE_OK;
+}
+
 static bool set_up(struct http_call *call, const struct http_request *request)
 {
     CURL *easy = call->easy;
@@ -191,8 +219,11 @@ static bool set_up(struct http_call *call, const struct http_request *request)
     ok = ok && curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_bytes) == CURLE_OK;
     ok = ok && curl_easy_setopt(easy, CURLOPT_WRITEDATA, call) == CURLE_OK;
     ok = ok && curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, connect_ms) == CURLE_OK;
-    ok = ok && curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS,
-                                connect_ms + (long)request->read_timeout_ms) == CURLE_OK;
+    if (request->read_timeout_ms > 0)
+        ok = ok && curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS,
+                                    connect_ms + (long)request->read_timeout_ms) == CURLE_OK;
+    if (request->on_part)
+        ok = ok && probe_peer(easy);
     if (request->ca_file && *request->ca_file)
         ok = ok && curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca_file) == CURLE_OK;
     if (request->is_post) {
@@ -214,7 +245,8 @@ int http_client_start(struct http_client *client, const struct http_request *req
     if (!easy)
         return ERR_NOMEM;
     struct http_call *call = mem_new(sizeof *call);
-    *call = (struct http_call){.client = client, .done = done, .data = data, .easy = easy};
+    *call = (struct http_call){
+        .client = client, .done = done, .on_part = request->on_part, .data = data, .easy = easy};
     strbuf_init(&call->body, request->answer_max);
     list_init(&call->node);
     list_push_back(&client->calls, &call->node);

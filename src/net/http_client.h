@@ -15,6 +15,10 @@
 struct http_client;
 struct http_call;
 
+/* A part of the body of an answer of status 200, in order. bytes: borrowed for the call, in which
+ * the client must not be freed and this call not be cancelled. */
+typedef void http_part_fn(void *data, struct slice bytes);
+
 struct http_request {
     const char *url;
     struct slice body;          /* of a POST */
@@ -22,8 +26,11 @@ struct http_request {
     const char *const *headers; /* "Name: value" */
     uint32_t header_count;
     uint32_t connect_timeout_ms;
-    uint32_t read_timeout_ms; /* from there to the end of the answer */
+    uint32_t read_timeout_ms; /* from there to the end of the answer; 0: however long it takes */
     uint32_t answer_max;      /* bytes of its body */
+    http_part_fn *on_part;    /* NULL, or: is given a body of status 200, which may be endless, and
+                               * `done` an empty one. Such connections are kept alive (TCP), so that
+                               * a peer that is gone is noticed within half a minute. */
     const char *ca_file;      /* certificates to trust; NULL or "": the system's */
 };
 
@@ -31,6 +38,7 @@ struct http_answer {
     int err;         /* 0: the server has answered; ERR_FULL: more than answer_max bytes;
                       * -ETIMEDOUT; ERR_UNAVAILABLE: no connection, no trust, no HTTP */
     const char *why; /* with an error, for people */
+    bool was_sent;   /* with an error: the server may have acted on the request */
     uint32_t status; /* 200 and so on */
     struct slice body;
 };

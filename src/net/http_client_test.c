@@ -24,8 +24,9 @@ struct site {
     int accepts;
 
     int answers, err;
+    bool was_sent;
     uint32_t status;
-    char body[TEXT_MAX], why[TEXT_MAX];
+    char body[TEXT_MAX], why[TEXT_MAX], parts[TEXT_MAX];
 };
 
 static void hang_up(struct site *site)
@@ -103,6 +104,7 @@ static void on_done(void *data, const struct http_answer *answer)
     site->answers++;
     site->err = answer->err;
     site->status = answer->status;
+    site->was_sent = answer->was_sent;
     (void)snprintf(site->why, sizeof site->why, "%s", answer->why ? answer->why : "");
     (void)snprintf(site->body, sizeof site->body, "%.*s", (int)answer->body.size,
                    answer->body.size > 0 ? (const char *)answer->body.bytes : "");
@@ -184,6 +186,7 @@ static void bad_answers_are_told(void **state)
         assert_int_equal(site.err, rows[i].err);
         assert_int_equal(site.status, rows[i].status);
         assert_null(strstr(site.why, "secret"));
+        assert_int_equal(site.was_sent, rows[i].err < 0);
         hang_up(&site);
     }
     close_site(&site);
@@ -233,6 +236,43 @@ static void nobody_listens(void **state)
     wait_for_answer(&site);
     assert_int_equal(site.err, ERR_UNAVAILABLE);
     assert_true(site.why[0] != '\0');
+    assert_false(site.was_sent);
+    close_site(&site);
+}
+
+static void on_part(void *data, struct slice bytes)
+{
+    struct site *site = data;
+    const size_t size = strlen(site->parts);
+    (void)snprintf(site->parts + size, sizeof site->parts - size, "%.*s", (int)bytes.size,
+                   (const char *)bytes.bytes);
+}
+
+/* An endless answer comes as it is sent; one that is not good comes at the end, as ever. */
+static void streams_come_in_parts(void **state)
+{
+    (void)state;
+    struct site site;
+    open_site(&site);
+    struct http_request request = {
+        .url = site.url, .connect_timeout_ms = 60000, .answer_max = 4, .on_part = on_part};
+    struct http_call *call = NULL;
+    site.script = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nparts \r\n";
+    assert_int_equal(http_client_start(site.client, &request, on_done, &site, &call), 0);
+    while (strcmp(site.parts, "parts ") != 0)
+        assert_int_equal(loop_turn(site.loop, -1), 0);
+    assert_int_equal(site.answers, 0);
+    static const char rest[] = "5\r\nof it\r\n0\r\n\r\n";
+    assert_true(send(site.peer.fd, rest, strlen(rest), MSG_NOSIGNAL) > 0);
+    wait_for_answer(&site);
+    assert_string_equal(site.parts, "parts of it");
+    assert_int_equal(site.status, 200);
+    assert_string_equal(site.body, "");
+    site.script = "HTTP/1.1 503 No\r\nContent-Length: 3\r\n\r\nwhy";
+    assert_int_equal(http_client_start(site.client, &request, on_done, &site, &call), 0);
+    wait_for_answer(&site);
+    assert_string_equal(site.body, "why");
+    assert_string_equal(site.parts, "parts of it");
     close_site(&site);
 }
 
@@ -277,6 +317,7 @@ int main(void)
         cmocka_unit_test(large_answers_are_cut_off),
         cmocka_unit_test(slow_servers_are_given_up),
         cmocka_unit_test(nobody_listens),
+        cmocka_unit_test(streams_come_in_parts),
         cmocka_unit_test(calls_are_cancelled),
         cmocka_unit_test(urls_are_checked),
     };

@@ -46,10 +46,12 @@ uint64_t proxy_output_max(const struct proxy *proxy)
     return budget_is_tight(&proxy->budget) ? max / 16 : max;
 }
 
-/* Nothing of its output has moved for long, in the sockets' threads neither. */
+/* Nothing of its output has moved for long, in the sockets' threads neither. What was not offered
+ * to the stream yet does not count: the client had no chance to read it. */
 static bool is_stuck(struct conn *conn, uint64_t now_ms)
 {
-    const uint64_t waiting = conn->out.size + stream_unsent(conn->stream);
+    const uint64_t refused = conn->write_stuck ? conn->out.size : 0;
+    const uint64_t waiting = refused + stream_unsent(conn->stream);
     if (waiting < conn->waiting)
         conn->moved_ms = now_ms;
     conn->waiting = waiting;

@@ -313,6 +313,28 @@ static void a_client_that_is_stuck_gives_way(void **state)
     bench_close(&bench);
 }
 
+/* Nor does one that was sent nothing for long, when something for it waits to be written. */
+static void a_client_that_was_idle_does_not_give_way(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_open(&bench, NULL);
+    bench_connect(&bench, MQTT_V311);
+    for (int i = 0; i < 10; i++)
+        bench_advance(&bench, 1000);
+    const struct message message = message_of("t", "x", 1);
+    assert_int_equal(deliver(&message, 0, 0), 0);
+    assert_true(bench.conn->out.size > 0);
+    struct budget *budget = &bench.proxy->budget;
+    budget_charge(budget, budget->max);
+    proxy_starve(bench.proxy);
+    bench_advance(&bench, 100);
+    assert_int_equal(core.losts, 0);
+    EXPECT(&bench, 0x30, 4, 0, 1, 't', 'x');
+    budget_give(budget, bench.proxy->config.memory_max);
+    bench_close(&bench);
+}
+
 /* One that reads, if slowly, does not. */
 static void a_slow_client_does_not_give_way(void **state)
 {
@@ -528,6 +550,7 @@ int main(void)
         cmocka_unit_test(large_payloads_are_referenced),
         cmocka_unit_test(a_slow_reader_holds_back_the_core),
         cmocka_unit_test(a_client_that_is_stuck_gives_way),
+        cmocka_unit_test(a_client_that_was_idle_does_not_give_way),
         cmocka_unit_test(a_slow_client_does_not_give_way),
         cmocka_unit_test(a_client_that_never_reads_is_not_read),
         cmocka_unit_test(close_comes_behind_the_output),

@@ -61,6 +61,7 @@ class Link:
         self._wake.setblocking(False)
         self._calls, self._to_test = collections.deque(), bytearray()
         self._established, self._done = threading.Event(), threading.Event()
+        self._parted = threading.Event()
         self._input_ended = self._end_due = False
         self._pings = 0
         self._udp = self._open_udp()
@@ -163,6 +164,10 @@ class Link:
         with contextlib.suppress(OSError):
             self.sock.close()
 
+    def wait_parted(self):
+        """Waits until the farewell is out, behind all that was sent before."""
+        self._parted.wait(TIMEOUT_S)
+
     # --- the thread ---------------------------------------------------------------------------------
 
     def _poke(self):
@@ -263,6 +268,8 @@ class Link:
         reads_test = True
         while self.terminated is None:
             self._send()
+            if self._end_due:
+                self._parted.set()
             self._pass_events()
             self._notice_the_end()
             alive = self._deliver()
@@ -294,6 +301,7 @@ class Link:
         for sock in (self._inner, self._udp, self._woken, self._wake):
             sock.close()
         self._done.set()
+        self._parted.set()
         self._established.set()
         self._notify()
 
@@ -305,3 +313,8 @@ class QuicSocket(socket.socket):
         super().__init__(fileno=link.sock.detach())
         self.settimeout(TIMEOUT_S)
         self.link = link
+
+    def close(self):
+        """As with TCP, the end of the connection is under way before the test goes on."""
+        super().close()
+        self.link.wait_parted()

@@ -527,7 +527,7 @@ def test_expiry_is_shown_and_reminded_of(make_server, own_pki):
     end = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=12.5)).replace(microsecond=0)
     own_pki.issue("soon", end=end.strftime("%Y%m%d%H%M%SZ"))
     soon = f"certificate={own_pki.path('soon.pem')}&private_key={own_pki.path('soon.key')}"
-    server = make_server(**{**mutual_keys(own_pki),
+    server = make_server(**{**mutual_keys(own_pki), "sys.interval": "0",
                             "listeners": ["mqtts://127.0.0.1:0", f"mqtts://127.0.0.1:0?{soon}"]})
     rows = server.cli_json("cert", "list")
     uses = [row["use"] for row in rows]
@@ -541,6 +541,13 @@ def test_expiry_is_shown_and_reminded_of(make_server, own_pki):
     text = server.cli("cert", "list").stdout
     assert re.search(r"^mqtts://\S+ +server +CN=server +localhost 127.0.0.1 +\S+ \S+Z +\d+ +/", text, re.M), text
     assert re.search(r"CN=soon .* 12 +/", text)
+    watcher = paho(server, own_pki, "device1")
+    watcher.subscribe("$SYS/broker/alarms")
+    event, = json.loads(watcher.take().payload)
+    assert (event["alarm"], event["use"], event["days_left"]) == ("expiry", "server", 12)
+    assert event["file"].endswith("soon.pem") and event["not_after_s"] == end.timestamp()
+    own_pki.issue("soon")  # a year, and the watcher hears that all is well
+    assert json.loads(watcher.take().payload) == []
 
 
 def test_alarms_as_json(make_server, own_pki):

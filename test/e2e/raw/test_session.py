@@ -2,6 +2,7 @@
 
 import pytest
 import wire
+from tidemq import wait_until
 from wire import PROTOCOL_ERROR, PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, V5, V311
 
 TAKEN_OVER = 0x8E
@@ -16,6 +17,13 @@ def reconnect(open_peer, peer, **options):
     """The same client on a new connection; returns it and its CONNACK."""
     again = open_peer(peer.version)
     return again, again.connect(peer.client_id, **options)
+
+
+def wait_gone(server, peer):
+    """What is published before the server knows that the client is gone is sent to it, and comes again
+    with DUP."""
+    wait_until(lambda: not server.cli_json("client", "show", peer.client_id)["online"],
+               what="the end of the connection")
 
 
 def test_session_present(open_peer, version):
@@ -53,7 +61,7 @@ def test_exact_session_present_3(open_peer):
 
 
 @pytest.mark.parametrize("qos", [1, 2])
-def test_offline_messages(open_peer, joined, version, topic, qos):
+def test_offline_messages(server, open_peer, joined, version, topic, qos):
     """What was published while the client was away arrives on its return, in order.
 
     [MQTT3-3.1.2-5] [MQTT3-4.5.0-1] [MQTT3-4.1.0-1] [MQTT5-4.5.0-1] [MQTT5-4.1.0-1]
@@ -62,6 +70,7 @@ def test_offline_messages(open_peer, joined, version, topic, qos):
     peer, publisher = joined(version, **keep(version)), joined(version)
     peer.subscribe((f"{topic}/+", qos))
     peer.close()
+    wait_gone(server, peer)
     for number in range(30):
         publisher.publish(f"{topic}/{number % 3}", str(number), qos, 1)
     again, answer = reconnect(open_peer, peer, **keep(version))

@@ -4,6 +4,7 @@
 import os
 import signal
 import socket
+import ssl
 import struct
 import urllib.error
 import urllib.request
@@ -492,9 +493,13 @@ def test_peer_over_websocket(web):
 
 
 def test_independent_library(web):
-    """The library `websockets`, which checks what a server sends, agrees with all of it."""
+    """The library `websockets`, which checks what a server sends, agrees with all of it. It reads in a
+    thread of its own while another one writes, which OpenSSL does not allow: when the tickets of TLS 1.3
+    come at that moment, a request in some thousand is lost, by any server. TLS 1.2 sends nothing then."""
     url = f"{web.scheme}://127.0.0.1:{web.port}"
     tls = {"ssl": transport.tls_context()} if web.scheme == "wss" else {}
+    for context in tls.values():
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
     with independent_connect(f"{url}/mqtt", subprotocols=["mqtt"], **tls) as other:
         assert other.subprotocol == "mqtt"
         other.send(CONNECT)
