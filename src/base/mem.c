@@ -10,12 +10,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-
-/* Tables from this size on are read at random, and cost fewer page faults and fewer misses of the
- * processor's table of pages in huge pages. */
-#define HUGE_MIN  ((size_t)4 << 20)
-#define HUGE_PAGE ((size_t)2 << 20)
 
 /* Smaller blocks, the log's and connections' among them, are reused without asking the kernel. */
 #define LARGE_MIN (1 << 20)
@@ -62,17 +56,6 @@ static void *resized(void *ptr, size_t size)
     return moved;
 }
 
-/* Asks for huge pages for what of a large table can have them. */
-static void *in_huge_pages(void *ptr, size_t size)
-{
-    if (!ptr || size < HUGE_MIN)
-        return ptr;
-    const uintptr_t begin = ((uintptr_t)ptr + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1);
-    const uintptr_t end = ((uintptr_t)ptr + size) & ~(uintptr_t)(HUGE_PAGE - 1);
-    (void)madvise((void *)begin, end - begin, MADV_HUGEPAGE);
-    return ptr;
-}
-
 uint64_t mem_used(void)
 {
     const int64_t used = atomic_load_explicit(&mem_total, memory_order_relaxed) + mem_untold;
@@ -117,7 +100,7 @@ void *mem_grow(void *ptr, size_t size)
 {
     void *grown = resized(ptr, never_zero(size));
     ASSERT(grown != NULL);
-    return in_huge_pages(grown, size);
+    return grown;
 }
 
 void *mem_try_alloc(size_t size)
@@ -127,7 +110,7 @@ void *mem_try_alloc(size_t size)
 
 void *mem_try_zeroed(size_t size)
 {
-    return fails_now() ? NULL : in_huge_pages(counted(calloc(1, never_zero(size))), size);
+    return fails_now() ? NULL : counted(calloc(1, never_zero(size)));
 }
 
 void *mem_try_realloc(void *ptr, size_t size)

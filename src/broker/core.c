@@ -232,9 +232,6 @@ static void broker_init_tables(struct broker *broker)
     hashmap_init(&broker->subs);
     hashmap_init(&broker->sessions);
     hashmap_init(&broker->sessions_by_number);
-    slab_init(&broker->session_slab, sizeof(struct session));
-    slab_init(&broker->sub_slab, sizeof(struct sub));
-    slab_init(&broker->filter_slab, sizeof(struct filter));
     list_init(&broker->session_list);
     sessions_init(broker);
     list_init(&broker->dirty_cursors);
@@ -334,9 +331,6 @@ struct broker *broker_free(struct broker *broker)
     hashmap_done(&broker->subs);
     hashmap_done(&broker->sessions);
     hashmap_done(&broker->sessions_by_number);
-    slab_done(&broker->session_slab);
-    slab_done(&broker->sub_slab);
-    slab_done(&broker->filter_slab);
     (void)trie_free(broker->trie);
     (void)retained_free(broker->retained);
     mem_free(broker->queue_ids);

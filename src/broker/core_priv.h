@@ -13,7 +13,6 @@
 #include "auth/access.h"
 #include "base/hashmap.h"
 #include "base/list.h"
-#include "base/slab.h"
 #include "base/tree.h"
 #include "broker/broker.h"
 #include "broker/inspect.h"
@@ -266,7 +265,6 @@ struct broker {
     uint32_t retained_used;       /* ... for so many, with those not here yet at its begin */
     uint32_t retained_reading;    /* those not here yet */
 
-    struct slab session_slab, sub_slab, filter_slab; /* where these lie */
     struct hashmap sessions;
     struct hashmap sessions_by_number;
     struct list session_list;

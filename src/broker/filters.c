@@ -1,6 +1,8 @@
 /* Topic filters in use, and their queues. */
 #include "broker/core_priv.h"
 
+#include "base/mem.h"
+
 static bool filter_has_queue(const struct hashnode *node, const void *key)
 {
     return CONTAINER_OF(node, struct filter, by_queue)->queue_id == *(const uint32_t *)key;
@@ -28,7 +30,7 @@ static void filter_set_queue(struct broker *broker, struct filter *filter, uint3
 /* Takes the text over, or for a private one refers to it. */
 static struct filter *filter_new(struct broker *broker, struct slice text, uint32_t queue_id)
 {
-    struct filter *filter = slab_new(&broker->filter_slab);
+    struct filter *filter = mem_new(sizeof *filter);
     filter->text = text;
     list_init(&filter->live);
     list_init(&filter->groups);
@@ -45,7 +47,7 @@ static void filter_free(struct broker *broker, struct filter *filter)
     }
     if (!filter->is_private)
         core_free(&filter->text);
-    slab_free(&broker->filter_slab, filter);
+    mem_free(filter);
 }
 
 struct filter *filter_get(struct broker *broker, struct slice text, uint32_t queue_id)

@@ -95,9 +95,9 @@ static void retry_due(struct timer *timer)
 
 struct session *session_new(struct broker *broker, struct slice client_id, uint64_t number)
 {
-    struct session *session = slab_new(&broker->session_slab);
+    struct session *session = mem_new(sizeof *session);
     if (core_copy(client_id, &session->client_id) < 0) {
-        slab_free(&broker->session_slab, session);
+        mem_free(session);
         return NULL;
     }
     session->broker = broker;
@@ -176,7 +176,7 @@ void session_free(struct session *session)
     core_free(&session->client_id);
     core_free(&session->username);
     session->access = access_unref(session->access);
-    slab_free(&broker->session_slab, session);
+    mem_free(session);
 }
 
 void session_write(struct session *session, uint8_t level)

@@ -1,6 +1,7 @@
 /* Subscriptions: one session, one filter. */
 #include "broker/core_priv.h"
 
+#include "base/mem.h"
 #include "broker/rows.h"
 #include "mqtt/topic.h"
 
@@ -43,7 +44,7 @@ static struct topic *sub_topic(const struct sub *sub)
 struct sub *sub_new(struct session *session, struct filter *filter, struct group *group)
 {
     struct broker *broker = session->broker;
-    struct sub *sub = slab_new(&broker->sub_slab);
+    struct sub *sub = mem_new(sizeof *sub);
     const struct sub_key key = {.session = session, .filter = filter, .group = group};
     sub->session = session;
     sub->filter = filter;
@@ -152,7 +153,7 @@ void sub_free(struct sub *sub)
     if (sub->group)
         group_leave(sub->group, sub);
     filter_tidy(broker, filter);
-    slab_free(&broker->sub_slab, sub);
+    mem_free(sub);
 }
 
 void sub_remove(struct sub *sub)
