@@ -247,6 +247,7 @@ int server_new(const struct config *config, const struct config_source *source,
                           (enum log_level)config->log_level, LOG_LINES_MAX);
     server->metrics = metrics_new();
     mem_tune();
+    limits_forbid_core_dumps(server);
     limits_raise(server);
     const int err = start(server, reterr);
     if (err < 0) {
