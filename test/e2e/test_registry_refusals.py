@@ -10,6 +10,7 @@ from pki import shared
 from test_tls import tls_keys
 from tidemq import wait_until
 
+OWN_LISTENERS = True
 EXISTS, NO_CA = "UnsupportedOperation.ResourceAlreadyExists", "ResourceNotFound.Ca"
 NO_CERTIFICATE, BAD_VALUE = "ResourceNotFound.Certificate", "InvalidParameterValue"
 UNVERIFIED = "FailedOperation.CertificateVerificationFailed"

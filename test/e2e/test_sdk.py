@@ -18,6 +18,9 @@ from test_registry_refusals import assert_comes_in, make_ca
 from test_tls import tls_keys
 
 
+OWN_LISTENERS = True
+
+
 class Sdk(MqttClient):
     """The SDK with our token; its calls by name, with their parameters."""
 
