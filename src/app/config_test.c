@@ -382,7 +382,7 @@ static void secret_values_are_not_repeated(void **state)
     static const char *const sets[] = {
         "auth.http.headers=[Authorization Bearer hush]",
         "auth.http.headers=[\"Authorization: hush-${Nope}\"]",
-        "auth.http.headers=Authorization: hush",
+        "auth.http.headers=[Authorization: hush",
         "auth.http.url=ftp://hush:hush@host/",
         "auth.http.body=[hush]",
     };

@@ -128,6 +128,7 @@ static int start_core(struct server *server, struct errmsg *reterr)
         .log = server->log,
         .metrics = server->metrics,
         .rulebook = server->rulebook,
+        .devices = server->devices,
         .wall_ms = wall_ms,
         .clock_data = server->loop,
         .on_drained = on_store_drained,
