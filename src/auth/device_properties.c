@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#define USER_PROPERTY 0x26u /* [MQTT5-3.3.2.3.7] */
+#define USER_PROPERTY 0x26u /* MQTT 5, 3.3.2.3.7 */
 #define OVERHEAD      5u    /* the identifier and two sizes */
 
 static uint8_t *put_text(uint8_t *at, struct slice text)
