@@ -30,7 +30,8 @@ BUILD = ROOT / "build"
 LOGS = BUILD / "test-logs"
 VENV = BUILD / "venv"
 PACKAGES = ["pytest>=8", "pytest-timeout", "pytest-xdist", "paho-mqtt>=2,<3",
-            "aioquic>=1.2,<2", "pyjwt[crypto]>=2.8,<3", "websockets>=13", "matplotlib>=3.8,<4"]
+            "aioquic>=1.2,<2", "tlslite-ng>=0.8,<0.9", "tencentcloud-sdk-python-mqtt>=3.1.195,<4",
+            "pyjwt[crypto]>=2.8,<3", "websockets>=13", "matplotlib>=3.8,<4"]
 TAIL_LINES = 60
 # What of the end-to-end tests is run over QUIC, too: a client in Python takes fifty milliseconds for each
 # connection, so that all of them take longer than `make test` has.

@@ -80,6 +80,10 @@ void actions_fail(struct request *request, const char *code, const char *fmt, ..
     va_start(va, fmt);
     (void)vsnprintf(message, sizeof(message), fmt, va);
     va_end(va);
+    if (request->action) { /* without the message, which may repeat what was sent */
+        log_write(request->admin->deps.log, LOG_INFO, "admin", "refused the action %s: %s (%s)",
+                  request->action, code, request->id);
+    }
     reply(request, MHD_HTTP_OK, error_json(code, message));
 }
 
@@ -178,6 +182,7 @@ void actions_handle(struct request *request, const char *rest)
         actions_fail(request, "InvalidAction", "there is no action '%.100s' on this server", name);
         return;
     }
+    request->action = action->name;
     json_t *params = read_params(request);
     if (!params) {
         return;

@@ -31,12 +31,29 @@ static void on_created(void *data, int err, const char *detail, uint64_t id)
     request_done_waiting(request);
 }
 
+/* Whether the rule can keep anybody out. One that is changed may be ended by its time. */
+static int check(const struct request *request, const struct block *block, bool is_new,
+                 struct errmsg *reterr)
+{
+    if (is_new && block_expired(block, loop_wall_ms(request->admin->deps.loop))) {
+        errmsg_wrap(reterr, "ExpireTime: that time is over; allowed is one to come, or 0: never");
+        return ERR_INVALID;
+    }
+    return block_check_addresses(block, /* in_api= */ true, reterr);
+}
+
 /* Stores what `item` says. */
 static void put(struct request *request, const json_t *item, bool is_new)
 {
     struct block *block;
     struct errmsg why = {0};
-    const int err = block_json_read(item, &block, &why);
+    int err = block_json_read(item, &block, &why);
+    if (err == 0) {
+        err = check(request, block, is_new, &why);
+        if (err < 0) {
+            (void)block_free(block);
+        }
+    }
     if (err == ERR_INVALID) {
         actions_fail(request, "InvalidParameterValue", "%s", why.text);
         return;

@@ -56,6 +56,7 @@ struct change_params {
     struct slice id;
     struct device_change change;
     struct sas_key keys[2];
+    struct device_properties properties;
 };
 
 static bool read_key(struct request *request, const json_t *params, const char *name,
@@ -99,18 +100,45 @@ static bool read_status(struct request *request, const json_t *params, struct de
     return false;
 }
 
+/* A list of {Key, Value}; an empty one takes away what there was. */
+static bool read_properties(struct request *request, const json_t *params,
+                            struct change_params *ret)
+{
+    const json_t *list = json_object_get(params, "PropagatingProperties");
+    if (!list || json_is_null(list)) {
+        return true;
+    }
+    int err = json_is_array(list) ? 0 : ERR_INVALID;
+    for (size_t i = 0; i < json_array_size(list) && err == 0; i++) {
+        const json_t *item = json_array_get(list, i);
+        const json_t *key = json_object_get(item, "Key"), *value = json_object_get(item, "Value");
+        err = json_is_string(key) && json_is_string(value) ? 0 : ERR_INVALID;
+        if (err == 0) {
+            err = device_properties_add(
+                &ret->properties, slice_of(json_string_value(key), json_string_length(key)),
+                slice_of(json_string_value(value), json_string_length(value)));
+        }
+    }
+    if (err < 0) {
+        actions_fail(
+            request, "InvalidParameterValue",
+            "PropagatingProperties must be a list of at most %u {Key, Value}, two texts of "
+            "which Key is not empty, with %u bytes in all",
+            DEVICE_PROPERTIES_MAX, DEVICE_PROPERTIES_SIZE_MAX);
+        return false;
+    }
+    ret->change.properties = &ret->properties;
+    return true;
+}
+
 static bool read_change(struct request *request, const json_t *params, struct change_params *ret)
 {
     *ret = (struct change_params){0};
-    if (json_array_size(json_object_get(params, "PropagatingProperties")) > 0) {
-        actions_fail(request, "UnsupportedOperation",
-                     "PropagatingProperties are not part of this version");
-        return false;
-    }
     return params_text(request, params, "DeviceId", /* empty_allowed= */ false, &ret->id) &&
            read_status(request, params, &ret->change) &&
            read_key(request, params, "PrimaryKey", &ret->keys[0], &ret->change.keys[0]) &&
            read_key(request, params, "SecondaryKey", &ret->keys[1], &ret->change.keys[1]) &&
+           read_properties(request, params, ret) &&
            params_bool(request, params, "Rotate", &ret->change.rotate);
 }
 
@@ -159,6 +187,18 @@ void device_action_delete(struct request *request, const json_t *params)
     end_submit(request, devices_remove(request->admin->deps.devices, id, on_changed, request));
 }
 
+static json_t *properties_json(const struct device *device)
+{
+    json_t *rows = json_array();
+    struct slice key, value;
+    uint32_t pos = 0;
+    while (device_properties_next(device->properties, &pos, &key, &value)) {
+        (void)json_array_append_new(rows, json_pack("{s:o,s:o}", "Key", request_json_text(key),
+                                                    "Value", request_json_text(value)));
+    }
+    return rows;
+}
+
 static json_t *device_item(const struct request *request, const struct device *device)
 {
     static const char *const names[] = {"PrimaryKey", "SecondaryKey"};
@@ -174,7 +214,7 @@ static json_t *device_item(const struct request *request, const struct device *d
         explicit_bzero(text, sizeof(text));
     }
     (void)json_object_set_new(item, "CreatedTime", json_integer((json_int_t)device->created_ms));
-    (void)json_object_set_new(item, "PropagatingProperties", json_array());
+    (void)json_object_set_new(item, "PropagatingProperties", properties_json(device));
     return item;
 }
 

@@ -45,7 +45,8 @@ struct request {
     request_cancel_fn *cancel;
     void *cancel_data;
     struct strbuf body;
-    char id[37]; /* RequestId */
+    char id[37];        /* RequestId */
+    const char *action; /* its name in the table of actions; NULL: none */
 
     unsigned status; /* the answer */
     const char *content_type;

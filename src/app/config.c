@@ -14,6 +14,7 @@
 #define SHOWN_MAX          60  /* bytes of a wrong value that a message repeats */
 #define SOURCE_MAX         180 /* bytes of a file's name, its end */
 #define PLACE_SIZE         (SOURCE_MAX + 32)
+#define VALUE_SIZE         (SHOWN_MAX + 8)
 
 void config_done(struct config *config)
 {
@@ -83,14 +84,32 @@ static const struct config_key *variable_key(const char *variable, size_t size)
     return variable_is_key(variable, size, "store.engine") ? config_key_find("store") : NULL;
 }
 
+/* A wrong value, for a message. Some keys hold credentials for other servers: theirs is not told. */
+static void add_value(const char *key, const char *value, struct strbuf *out)
+{
+    static const char *const secret[] = {"auth.http.url", "auth.http.headers", "auth.http.body",
+                                         "auth.jwt.jwks"};
+    for (size_t i = 0; i < ARRAY_COUNT(secret); i++) {
+        if (strcmp(key, secret[i]) == 0) {
+            strbuf_add(out, "a wrong value, not shown here because it may be secret");
+            return;
+        }
+    }
+    strbuf_addf(out, "\"%.*s\"", SHOWN_MAX, value);
+}
+
 /* Adds a value in one line and names its place when it is not well-formed. */
 static int add_line(struct settings *settings, const char *place, const struct config_key *key,
                     const char *text, struct errmsg *reterr)
 {
     const int err = settings_add(settings, place, key->name, text, key->kind == KIND_LIST);
     if (err == ERR_INVALID) {
-        errmsg_wrap(reterr, "%.*s: %s is \"%.*s\"; allowed is a list such as [a, b]",
-                    (int)strcspn(place, "="), place, key->name, SHOWN_MAX, text);
+        char shown[VALUE_SIZE];
+        struct strbuf out;
+        strbuf_init_array(&out, shown, sizeof(shown));
+        add_value(key->name, text, &out);
+        errmsg_wrap(reterr, "%.*s: %s is %s; allowed is a list such as [a, b]",
+                    (int)strcspn(place, "="), place, key->name, shown);
     }
     return err;
 }
@@ -207,7 +226,7 @@ static int gather(const struct config_source *source, config_unknown_fn *unknown
 static void wrap_wrong_value(const struct setting *setting, const char *name, const char *item,
                              const char *allowed, struct errmsg *reterr)
 {
-    char place[PLACE_SIZE];
+    char place[PLACE_SIZE], value[VALUE_SIZE];
     struct strbuf out;
     strbuf_init_array(&out, place, sizeof(place));
     /* A variable is stored with its value: only the name is the place. */
@@ -217,9 +236,10 @@ static void wrap_wrong_value(const struct setting *setting, const char *name, co
         add_place(setting, &out);
     }
     if (item || setting->item_count == 1) {
-        errmsg_wrap(reterr, "%s: %s %s \"%.*s\"; allowed is %s", place, name,
-                    setting->is_list && item ? "has" : "is", SHOWN_MAX,
-                    item ? item : setting->items[0], allowed);
+        strbuf_init_array(&out, value, sizeof(value));
+        add_value(name, item ? item : setting->items[0], &out);
+        errmsg_wrap(reterr, "%s: %s %s %s; allowed is %s", place, name,
+                    setting->is_list && item ? "has" : "is", value, allowed);
     } else {
         errmsg_wrap(reterr, "%s: %s is a list of %zu; allowed is %s", place, name,
                     setting->item_count, allowed);

@@ -375,6 +375,28 @@ static void wrong_variable_is_named(void **state)
     assert_non_null(strstr(why.text, "TIDEMQ_SYS_INTERVAL: sys.interval is \"never\""));
 }
 
+/* Where a value may be a credential, it is not repeated, however it is wrong. */
+static void secret_values_are_not_repeated(void **state)
+{
+    (void)state;
+    static const char *const sets[] = {
+        "auth.http.headers=[Authorization Bearer hush]",
+        "auth.http.headers=[\"Authorization: hush-${Nope}\"]",
+        "auth.http.headers=[Authorization: hush",
+        "auth.http.url=ftp://hush:hush@host/",
+        "auth.http.body=[hush]",
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(sets); i++) {
+        struct config config;
+        struct errmsg why = {0};
+        const char *const all[] = {"auth.http.url=http://localhost/", sets[i]};
+        const struct config_source source = {.sets = all, .set_count = ARRAY_COUNT(all)};
+        assert_int_equal(config_load(&source, NULL, NULL, &config, &why), ERR_INVALID);
+        assert_null(strstr(why.text, "hush"));
+        assert_non_null(strstr(why.text, "not shown here because it may be secret; allowed is "));
+    }
+}
+
 static void missing_file_is_named(void **state)
 {
     (void)state;
@@ -480,6 +502,7 @@ int main(void)
         cmocka_unit_test(long_values_leave_room_for_the_rest),
         cmocka_unit_test(wrong_arguments_are_explained),
         cmocka_unit_test(wrong_variable_is_named),
+        cmocka_unit_test(secret_values_are_not_repeated),
         cmocka_unit_test(missing_file_is_named),
         cmocka_unit_test(beyond_loopback_needs_a_decision),
         cmocka_unit_test(reload_knows_what_needs_a_restart),

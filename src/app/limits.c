@@ -1,6 +1,7 @@
 #include "app/server_priv.h"
 
 #include <inttypes.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
 /* Descriptors that are not connections: log segments, index files, listeners, the admin's. */
@@ -22,6 +23,24 @@ static uint64_t raise_files(void)
         }
     }
     return limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : limit.rlim_cur;
+}
+
+void limits_forbid_core_dumps(const struct server *server)
+{
+    struct rlimit limit;
+    if (server->config.core_dumps) {
+        return;
+    }
+    if (getrlimit(RLIMIT_CORE, &limit) == 0) {
+        limit.rlim_cur = 0;
+        (void)setrlimit(RLIMIT_CORE, &limit); /* a sandbox may forbid it; then the next counts */
+    }
+    /* Programs that take core dumps over a pipe (systemd-coredump) are not bound by the limit. */
+    if (prctl(PR_SET_DUMPABLE, 0L, 0L, 0L, 0L) < 0) {
+        log_write(server->log, LOG_WARN, "server",
+                  "could not switch core dumps off, which would hold keys and passwords; set "
+                  "LimitCORE=0 for the service, or `ulimit -c 0`");
+    }
 }
 
 void limits_raise(struct server *server)

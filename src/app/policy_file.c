@@ -155,6 +155,8 @@ static int read_block(struct reader *reader, const yaml_node_t *node)
     if (err == 0) {
         err = block_check(block, /* in_api= */ false, reader->reterr);
         if (err == 0)
+            err = block_check_addresses(block, /* in_api= */ false, reader->reterr);
+        if (err == 0)
             err = blocks_add(reader->blocks, block, reader->reterr);
         if (err < 0)
             err = fail_at(reader, node, NULL);

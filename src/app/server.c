@@ -128,6 +128,7 @@ static int start_core(struct server *server, struct errmsg *reterr)
         .log = server->log,
         .metrics = server->metrics,
         .rulebook = server->rulebook,
+        .devices = server->devices,
         .wall_ms = wall_ms,
         .clock_data = server->loop,
         .on_drained = on_store_drained,
@@ -247,6 +248,7 @@ int server_new(const struct config *config, const struct config_source *source,
                           (enum log_level)config->log_level, LOG_LINES_MAX);
     server->metrics = metrics_new();
     mem_tune();
+    limits_forbid_core_dumps(server);
     limits_raise(server);
     const int err = start(server, reterr);
     if (err < 0) {

@@ -21,6 +21,9 @@ void reload_config(struct server *server);
  * server->connections_max to what the configuration then comes to. */
 void limits_raise(struct server *server);
 
+/* limits.c: unless core_dumps is true, makes sure that a crash leaves no copy of the process. */
+void limits_forbid_core_dumps(const struct server *server);
+
 /* banner.c: what a person who started the server wants to know, on stdout; in the log when that is
  * JSON. */
 void banner_print(const struct server *server);

@@ -228,6 +228,39 @@ int block_check(const struct block *block, bool in_api, struct errmsg *reterr)
     return 0;
 }
 
+static bool can_be_address(const struct block_pattern *pattern)
+{
+    bool has_wildcard = false;
+    const struct slice text = pattern_text(pattern->pattern);
+    for (uint32_t i = 0; i < text.size; i++) {
+        if (text.bytes[i] == '\0' || !strchr("0123456789abcdef.:*?", text.bytes[i]))
+            return false;
+        has_wildcard |= text.bytes[i] == '*' || text.bytes[i] == '?';
+    }
+    return has_wildcard;
+}
+
+static int check_address(const struct block_pattern *pattern, const char *field,
+                         struct errmsg *reterr)
+{
+    if (pattern->is_network || can_be_address(pattern))
+        return 0;
+    (void)refuse(reterr, pattern_text(pattern->pattern),
+                 "an address, a range such as 10.0.0.0/8, or a pattern such as 10.0.*");
+    errmsg_wrap(reterr, "%s", field);
+    return ERR_INVALID;
+}
+
+int block_check_addresses(const struct block *block, bool in_api, struct errmsg *reterr)
+{
+    if (block->type != BLOCK_ADDRESS)
+        return 0;
+    int err = check_address(&block->include, block_field_name(BLOCK_INCLUDE, in_api), reterr);
+    for (uint8_t i = 0; i < block->exclude_count && err == 0; i++)
+        err = check_address(&block->excludes[i], block_field_name(BLOCK_EXCLUDES, in_api), reterr);
+    return err;
+}
+
 /* --- JSON ---------------------------------------------------------------------------------------
  */
 

@@ -55,6 +55,9 @@ MUST_CHECK int block_set(struct block *block, enum block_field field, const stru
                          size_t count, struct errmsg *reterr);
 /* Returns 0, or ERR_INVALID with what is missing. */
 MUST_CHECK int block_check(const struct block *block, bool in_api, struct errmsg *reterr);
+/* Whether a rule about addresses can match any; for what is new, not for what was stored. Returns
+ * 0, or ERR_INVALID with what is allowed. */
+MUST_CHECK int block_check_addresses(const struct block *block, bool in_api, struct errmsg *reterr);
 
 /* From the parameters of CreateBlockRule, or a BlockRuleItem; as rule_json_read. */
 MUST_CHECK int block_json_read(const json_t *object, struct block **ret_block,

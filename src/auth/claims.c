@@ -67,7 +67,7 @@ int claims_check_rule(const char *rule, struct errmsg *reterr)
 {
     const char *equals = strchr(rule, '=');
     if (!equals || equals == rule || equals[1] == '\0') {
-        errmsg_wrap(reterr, "a claim is compared by name=value, such as client_id=${ClientId}");
+        errmsg_wrap(reterr, "rules name=value, such as client_id=${ClientId}");
         return ERR_INVALID;
     }
     return template_check(equals + 1, reterr);

@@ -8,8 +8,9 @@
 enum {
     ROW_KIND = 'D',
     ROW_VERSION = 1,
+    ROW_VERSION_PROPERTIES = 2,
     FLAG_ENABLED = 1,
-    ROW_MAX = 2 + 8 + 8 + 2 * (1 + SAS_KEY_MAX),
+    ROW_MAX = 2 + 8 + 8 + 2 * (1 + SAS_KEY_MAX) + 8 + DEVICE_PROPERTIES_SIZE_MAX,
 };
 
 struct devices {
@@ -18,6 +19,7 @@ struct devices {
     void *clock_data;
     devices_watch_fn *watch;
     void *watch_data;
+    uint64_t adding; /* enabled devices that have properties */
 };
 
 /* --- the table in memory ------------------------------------------------------------------------
@@ -32,6 +34,7 @@ static void free_device(struct record *record)
 {
     struct device *device = device_of(record);
     sodium_memzero(device->keys, sizeof device->keys);
+    slice_done(&device->properties);
     mem_free(device);
 }
 
@@ -45,6 +48,17 @@ const struct device *devices_above(const struct devices *devices, struct slice i
     return device_of(records_above(&devices->records, id));
 }
 
+static bool adds(const struct device *device)
+{
+    return device && device->enabled && device->properties.size > 0;
+}
+
+struct slice devices_properties(const struct devices *devices, struct slice id)
+{
+    const struct device *device = devices->adding > 0 ? devices_find(devices, id) : NULL;
+    return adds(device) ? device->properties : slice_of("", 0);
+}
+
 uint64_t devices_count(const struct devices *devices)
 {
     return devices->records.count;
@@ -56,7 +70,7 @@ uint64_t devices_count(const struct devices *devices)
 static struct slice encode(const struct device *device, uint8_t row[ROW_MAX])
 {
     uint8_t *at = row;
-    *at++ = ROW_VERSION;
+    *at++ = device->properties.size > 0 ? ROW_VERSION_PROPERTIES : ROW_VERSION;
     *at++ = device->enabled ? FLAG_ENABLED : 0;
     at = record_put_u64(at, device->created_ms);
     at = record_put_u64(at, device->changed_ms);
@@ -65,15 +79,31 @@ static struct slice encode(const struct device *device, uint8_t row[ROW_MAX])
         memcpy(at, device->keys[i].bytes, device->keys[i].size);
         at += device->keys[i].size;
     }
+    if (device->properties.size > 0) {
+        at = record_put_u64(at, device->properties.size);
+        memcpy(at, device->properties.bytes, device->properties.size);
+        at += device->properties.size;
+    }
     return slice_of(row, (size_t)(at - row));
 }
 
-/* Returns 0 or ERR_CORRUPT. */
+/* Of version 2. Returns 0, ERR_CORRUPT or ERR_NOMEM. */
+static int decode_properties(const uint8_t *at, const uint8_t *end, struct device *device)
+{
+    if (end - at < 8 || record_get_u64(at) != (uint64_t)(end - at - 8))
+        return ERR_CORRUPT;
+    const struct slice encoded = slice_of(at + 8, (size_t)(end - at - 8));
+    if (!device_properties_are_sound(encoded))
+        return ERR_CORRUPT;
+    return slice_keep(encoded, &device->properties);
+}
+
+/* Returns 0, ERR_CORRUPT or ERR_NOMEM. */
 static int decode(struct slice row, struct device *device)
 {
     const uint8_t *at = row.bytes;
     const uint8_t *end = at + row.size;
-    if (row.size < 18 || *at != ROW_VERSION)
+    if (row.size < 18 || (*at != ROW_VERSION && *at != ROW_VERSION_PROPERTIES))
         return ERR_CORRUPT;
     device->enabled = at[1] & FLAG_ENABLED;
     device->created_ms = record_get_u64(at + 2);
@@ -87,6 +117,8 @@ static int decode(struct slice row, struct device *device)
         memcpy(device->keys[i].bytes, at, size);
         at += size;
     }
+    if (row.bytes[0] == ROW_VERSION_PROPERTIES)
+        return decode_properties(at, end, device);
     return at == end ? 0 : ERR_CORRUPT;
 }
 
@@ -105,7 +137,9 @@ static int decode_row(void *owner, struct slice value, struct record **ret_recor
 
 static void on_changed(void *owner, struct record *before, struct record *after)
 {
-    const struct devices *devices = owner;
+    struct devices *devices = owner;
+    devices->adding += adds(device_of(after));
+    devices->adding -= adds(device_of(before));
     if (before && devices->watch &&
         (!after || !CONTAINER_OF(after, struct device, record)->enabled))
         devices->watch(devices->watch_data, before->name);
@@ -121,6 +155,14 @@ static const struct record_kind device_kind = {
 /* --- changes ------------------------------------------------------------------------------------
  */
 
+static int keep_properties(const struct device *before, const struct device_change *change,
+                           struct slice *ret_kept)
+{
+    if (change->properties)
+        return slice_keep(slice_of(change->properties->bytes, change->properties->size), ret_kept);
+    return before ? slice_keep(before->properties, ret_kept) : 0;
+}
+
 /* Makes it as `before` with the change, and submits it. */
 static int submit(struct devices *devices, struct slice id, const struct device *before,
                   const struct device_change *change, device_done_fn *done, void *data)
@@ -128,6 +170,11 @@ static int submit(struct devices *devices, struct slice id, const struct device 
     uint8_t row[ROW_MAX];
     struct device *device = mem_new(sizeof *device);
     int err = record_name(&device->record, id);
+    if (err < 0) {
+        (void)record_free(&device_kind, &device->record);
+        return err;
+    }
+    err = keep_properties(before, change, &device->properties);
     if (err < 0) {
         (void)record_free(&device_kind, &device->record);
         return err;
@@ -203,6 +250,9 @@ int devices_open(struct store *store, struct meta *meta, devices_clock_fn *now_m
         (void)devices_close(devices);
         return err;
     }
+    const struct device *it = devices_above(devices, slice_of("", 0));
+    for (; it; it = devices_above(devices, it->record.name))
+        devices->adding += adds(it);
     *ret_devices = devices;
     return 0;
 }

@@ -4,10 +4,12 @@
  * A change counts when it is on disk; then who watches is told, so that links end. Two changes of
  * one device at once are not taken.
  *
- * Row: `D`, ID -> version, flags, created, changed, both keys. Thread: the loop's.
+ * Row: `D`, ID -> version, flags, created, changed, both keys; in version 2 behind them the size
+ * (u64) and the bytes of its properties, which version 1 has not. Thread: the loop's.
  */
 #pragma once
 
+#include "auth/device_properties.h"
 #include "auth/records.h"
 #include "auth/sas.h"
 #include "base/log.h"
@@ -22,6 +24,7 @@ struct device {
     bool enabled;
     struct sas_key keys[2]; /* the primary and the secondary one */
     uint64_t created_ms, changed_ms;
+    struct slice properties; /* owned, encoded; perhaps empty */
 };
 
 /* Reads all rows (blocking). store: borrowed; it must be closed before devices_close. now_ms: asked
@@ -38,13 +41,17 @@ void devices_watch(struct devices *devices, devices_watch_fn *watch, void *data)
 
 uint64_t devices_count(const struct devices *devices);
 const struct device *devices_find(const struct devices *devices, struct slice id); /* or NULL */
+/* What is added to all that the client of this ID publishes, encoded; empty: nothing, because there
+ * is no such device, or it is disabled. Until the next change. */
+struct slice devices_properties(const struct devices *devices, struct slice id);
 /* The first device behind `id`, which need not be one; NULL: there is none. */
 const struct device *devices_above(const struct devices *devices, struct slice id);
 
 struct device_change {
     bool set_enabled, enabled;
-    const struct sas_key *keys[2]; /* NULL: as it is; new ones for a new device */
-    bool rotate;                   /* a new primary key; the old one becomes the secondary one */
+    const struct sas_key *keys[2];              /* NULL: as it is; new ones for a new device */
+    const struct device_properties *properties; /* NULL: as they are */
+    bool rotate; /* a new primary key; the old one becomes the secondary one */
 };
 
 typedef record_done_fn device_done_fn;

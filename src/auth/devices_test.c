@@ -225,6 +225,43 @@ static void devices_survive(void **state)
     close_fixture(&fixture);
 }
 
+static struct slice added_by(const struct fixture *fixture, const char *id)
+{
+    return devices_properties(fixture->devices, slice_str(id));
+}
+
+static void its_properties(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct device_properties none = {0}, two = {0};
+    open_fixture(&fixture);
+    assert_int_equal(device_properties_add(&two, slice_str("k"), slice_str("v")), 0);
+    assert_int_equal(device_properties_add(&two, slice_str("k"), slice_str("")), 0);
+    const struct device_change sets = {.properties = &two}, clears = {.properties = &none};
+    const struct slice encoded = slice_of(two.bytes, two.size);
+    assert_int_equal(add(&fixture, "one"), 0);
+    assert_int_equal(added_by(&fixture, "one").size, 0);
+    assert_int_equal(modify(&fixture, "one", &sets), 0);
+    assert_true(slice_equal(added_by(&fixture, "one"), encoded));
+    assert_int_equal(added_by(&fixture, "two").size, 0);
+    assert_int_equal(modify(&fixture, "one", &disables), 0);
+    assert_int_equal(added_by(&fixture, "one").size, 0);
+    assert_true(slice_equal(find(&fixture, "one")->properties, encoded));
+    assert_int_equal(modify(&fixture, "one", &enables), 0);
+    struct devices *old = fixture.devices;
+    mem_store_crash(&fixture.store, &fixture.meta, false);
+    open_devices(&fixture);
+    (void)devices_close(old);
+    assert_true(slice_equal(added_by(&fixture, "one"), encoded));
+    assert_int_equal(modify(&fixture, "one", &clears), 0);
+    assert_int_equal(added_by(&fixture, "one").size, 0);
+    assert_int_equal(modify(&fixture, "one", &sets), 0);
+    assert_int_equal(remove_device(&fixture, "one"), 0);
+    assert_int_equal(added_by(&fixture, "one").size, 0);
+    close_fixture(&fixture);
+}
+
 static void on_put(struct store_append *append, int err)
 {
     (void)append;
@@ -235,12 +272,17 @@ static void on_put(struct store_append *append, int err)
 static void damaged_rows_are_told(void **state)
 {
     (void)state;
-    uint8_t row[18 + 2 * 17];
-    for (size_t size = 0; size <= sizeof row + 1; size++) {
+    enum { KEYS_END = 18 + 2 * 17, PROPERTIES = 8 + 7, ROW = KEYS_END + PROPERTIES };
+    /* Version 1 at even numbers, version 2 at odd ones. */
+    for (size_t i = 0; i < 2 * (ROW + 2); i++) {
         struct fixture fixture;
         open_fixture(&fixture);
-        uint8_t bytes[sizeof row + 1] = {1, 1};
+        const bool is_second = i % 2;
+        const size_t size = i / 2, sound = is_second ? ROW : KEYS_END;
+        uint8_t bytes[ROW + 1] = {is_second ? 2 : 1, 1};
         bytes[18] = bytes[35] = 16;
+        bytes[KEYS_END] = 7;
+        memcpy(bytes + KEYS_END + 8, "\x26\0\1k\0\1v", 7);
         const struct meta_op op = {
             .kind = META_PUT, .key = slice_str("Dx"), .value = slice_of(bytes, size)};
         struct store_append append = {
@@ -250,7 +292,7 @@ static void damaged_rows_are_told(void **state)
         struct devices *devices = NULL;
         struct errmsg why = {0};
         const int err = devices_open(fixture.store, fixture.meta, now_of, &fixture, &devices, &why);
-        assert_int_equal(err, size == sizeof row ? 0 : ERR_CORRUPT);
+        assert_int_equal(err, size == sound ? 0 : ERR_CORRUPT);
         if (err < 0)
             assert_non_null(strstr(why.text, "could not read the devices"));
         (void)devices_close(devices);
@@ -266,6 +308,7 @@ int main(void)
         cmocka_unit_test(one_change_of_a_device_at_a_time),
         cmocka_unit_test(failed_writes_change_nothing),
         cmocka_unit_test(devices_survive),
+        cmocka_unit_test(its_properties),
         cmocka_unit_test(damaged_rows_are_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

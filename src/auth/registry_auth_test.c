@@ -4,6 +4,10 @@
 #include "auth/registry_fixture.h"
 #include "net/peer.h"
 
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
 struct fixture {
     struct registry_fixture base;
     struct authenticator *authenticator;
@@ -12,11 +16,13 @@ struct fixture {
     struct auth_credentials credentials;
     struct auth_answer answer; /* that came later */
     int answers;
+    struct log *log;
+    int log_fd;
 };
 
 static void choose(struct fixture *f, const struct x509_config *config)
 {
-    const struct auth_deps deps = {.registry = f->base.registry};
+    const struct auth_deps deps = {.registry = f->base.registry, .log = f->log};
     (void)authenticator_unref(f->authenticator);
     f->authenticator = registry_auth_new(config, &deps);
     f->authenticator->jobs_max = 2;
@@ -35,6 +41,9 @@ static int set_up(void **state)
     f->pair = pki_issue(&f->base.pki, &f->base.ca, &(struct pki_wish){.name = "one"});
     f->peer.certificate = registry_fixture_parse(&f->pair);
     f->credentials = (struct auth_credentials){.client_id = slice_str("c"), .peer = &f->peer};
+    f->log_fd = memfd_create("log", MFD_CLOEXEC);
+    assert_true(f->log_fd >= 0);
+    f->log = log_new(f->log_fd, LOG_TEXT, LOG_INFO, 1000);
     choose(f, &plain);
     *state = f;
     return 0;
@@ -47,6 +56,8 @@ static int tear_down(void **state)
     (void)certificate_free(f->peer.certificate);
     pki_pair_done(&f->pair);
     registry_fixture_close(&f->base);
+    (void)log_free(f->log);
+    (void)close(f->log_fd);
     mem_free(f);
     return 0;
 }
@@ -83,6 +94,18 @@ static enum auth_result ask(struct fixture *f)
     return f->answer.result;
 }
 
+/* Refused, and the log has one more line, which says this. */
+static void expect_refused(struct fixture *f, const char *why)
+{
+    char line[1024] = "";
+    const off_t before = lseek(f->log_fd, 0, SEEK_END);
+    assert_int_equal(ask(f), AUTH_BAD_CREDENTIALS);
+    assert_true(pread(f->log_fd, line, sizeof line - 1, before) > 0);
+    const char *said = strstr(line, "auth: refused the certificate of the client at ");
+    assert_non_null(said);
+    assert_string_equal(strrchr(said, ':') + 2, why);
+}
+
 static void set(struct fixture *f, enum registry_state state)
 {
     registry_set(f->base.registry, slice_str(f->peer.certificate->serial), state,
@@ -107,12 +130,12 @@ static void expect_allowed(struct fixture *f)
 static void only_registered_ones(void **state)
 {
     struct fixture *f = *state;
-    assert_int_equal(ask(f), AUTH_BAD_CREDENTIALS);
+    expect_refused(f, "it is not registered\n");
     add(f, "c", REGISTRY_ACTIVE);
     expect_allowed(f);
     assert_int_equal(f->answers, 0); /* nothing was to be written */
     f->credentials.client_id = slice_str("d");
-    assert_int_equal(ask(f), AUTH_BAD_CREDENTIALS);
+    expect_refused(f, "it is bound to another client ID\n");
     f->credentials.peer = NULL;
     assert_int_equal(ask(f), AUTH_IGNORED);
 }
@@ -123,36 +146,36 @@ static void its_state_counts(void **state)
     const struct slice sn = slice_str(f->peer.certificate->serial);
     assert_false(f->authenticator->ops->knows(f->authenticator, sn));
     add(f, "c", REGISTRY_INACTIVE);
-    assert_int_equal(ask(f), AUTH_BAD_CREDENTIALS);
+    expect_refused(f, "it is not active\n");
     set(f, REGISTRY_ACTIVE);
     expect_allowed(f);
     assert_true(f->authenticator->ops->knows(f->authenticator, sn));
     registry_set_ca(f->base.registry, slice_str("0101"), REGISTRY_INACTIVE, registry_fixture_done,
                     &f->base);
     assert_int_equal(registry_fixture_step(&f->base), REGISTRY_DONE);
-    assert_int_equal(ask(f), AUTH_BAD_CREDENTIALS);
+    expect_refused(f, "its CA is not active\n");
     assert_false(f->authenticator->ops->knows(f->authenticator, sn));
     registry_set_ca(f->base.registry, slice_str("0101"), REGISTRY_ACTIVE, registry_fixture_done,
                     &f->base);
     assert_int_equal(registry_fixture_step(&f->base), REGISTRY_DONE);
     expect_allowed(f);
     set(f, REGISTRY_REVOKED);
-    assert_int_equal(ask(f), AUTH_BAD_CREDENTIALS);
+    expect_refused(f, "it is revoked\n");
 }
 
 static void the_first_connection_binds(void **state)
 {
     struct fixture *f = *state;
     add(f, "", REGISTRY_ACTIVE);
-    f->credentials.client_id = slice_str("");
-    assert_int_equal(ask(f), AUTH_BAD_CREDENTIALS); /* the server would choose another each time */
+    f->credentials.client_id = slice_str(""); /* the server would choose another each time */
+    expect_refused(f, "it came with a client ID that no certificate can be bound to\n");
     f->credentials.client_id = slice_str("first");
     expect_allowed(f);
     assert_int_equal(f->answers, 1);
     expect_allowed(f);
     assert_int_equal(f->answers, 1);
     f->credentials.client_id = slice_str("second");
-    assert_int_equal(ask(f), AUTH_BAD_CREDENTIALS);
+    expect_refused(f, "it is bound to another client ID\n");
 }
 
 static void the_first_connection_registers(void **state)
@@ -167,7 +190,7 @@ static void the_first_connection_registers(void **state)
     assert_int_equal(registry_fixture_step(&f->base), REGISTRY_DONE);
     choose(f, &pends);
     for (int i = 0; i < 2; i++)
-        assert_int_equal(ask(f), AUTH_BAD_CREDENTIALS);
+        expect_refused(f, "it waits to be activated\n");
     set(f, REGISTRY_ACTIVE);
     expect_allowed(f);
 }
@@ -180,14 +203,14 @@ static void others_do_not_register(void **state)
     struct pki_pair stranger = pki_issue(&f->base.pki, NULL, &(struct pki_wish){.name = "one"});
     struct certificate *own = f->peer.certificate;
     f->peer.certificate = registry_fixture_parse(&stranger);
-    assert_int_equal(ask(f), AUTH_BAD_CREDENTIALS);
+    expect_refused(f, "no registered CA that is active has signed it\n");
     (void)certificate_free(f->peer.certificate);
     f->peer.certificate = own;
     pki_pair_done(&stranger);
     assert_int_equal(registry_certificate_count(f->base.registry), 0);
     const struct x509_config binds = {.registered = true, .enrols = true, .binds_client_id = true};
     choose(f, &binds);
-    assert_int_equal(ask(f), AUTH_BAD_CREDENTIALS); /* "c" is not its common name */
+    expect_refused(f, "its common name is not the client ID\n"); /* "c" is not its common name */
     assert_int_equal(registry_certificate_count(f->base.registry), 0);
 }
 
@@ -238,7 +261,7 @@ static void what_changes_meanwhile_counts(void **state)
                     &f->base);
     assert_int_equal(check(f, &call), AUTH_BUSY); /* the CA is changing */
     (void)mem_store_step(f->base.store, 1);
-    assert_int_equal(ask(f), AUTH_BAD_CREDENTIALS);
+    expect_refused(f, "no registered CA that is active has signed it\n");
 }
 
 static void a_disk_that_fails(void **state)

@@ -26,8 +26,8 @@ int template_check(const char *text, struct errmsg *reterr)
     while ((text = strstr(text, "${"))) {
         if (variable_at(text) < 0) {
             errmsg_wrap(reterr,
-                        "there is no variable '%.*s'; there are ${ClientId}, ${Username}, "
-                        "${Password} and ${Address}",
+                        "no variable but ${ClientId}, ${Username}, ${Password} and ${Address}; "
+                        "'%.*s' is none of them",
                         (int)MIN(strcspn(text, "}") + 1, (size_t)40), text);
             return ERR_INVALID;
         }

@@ -60,6 +60,7 @@ struct broker_deps {
     struct log *log;
     struct metrics *metrics;
     struct rulebook *rulebook; /* watched until broker_free; NULL: everybody may do everything */
+    const struct devices *devices;       /* whose properties are added; NULL: there are none */
     struct quota_service *quota_service; /* NULL: one for this server alone */
     uint64_t (*wall_ms)(void *clock_data);
     void *clock_data;

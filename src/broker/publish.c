@@ -6,11 +6,13 @@
  */
 #include "broker/publish.h"
 
+#include "auth/devices.h"
 #include "base/mem.h"
 #include "broker/rows.h"
 #include "mqtt/topic.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* One message on its way into the store. */
 struct publish {
@@ -349,7 +351,7 @@ static bool publish_stays(const struct broker *broker, const struct publish_requ
            (request->qos == 2 && session && session->inbound.count >= FULL_WINDOW);
 }
 
-int publish_submit(struct broker *broker, const struct publish_request *request)
+static int submit(struct broker *broker, const struct publish_request *request)
 {
     struct topic *topic;
     const struct slice first = topic_first(request->topic);
@@ -397,6 +399,26 @@ int publish_submit(struct broker *broker, const struct publish_request *request)
     if (request->will)
         request->will->delivered = request->qos == 0;
     return err < 0 ? refuse(broker, request, err) : 0;
+}
+
+int publish_submit(struct broker *broker, const struct publish_request *request)
+{
+    const struct devices *devices = broker->deps.devices;
+    const struct slice added =
+        devices ? devices_properties(devices, request->client_id) : slice_of("", 0);
+    if (added.size == 0)
+        return submit(broker, request);
+    struct publish_request whole = *request;
+    uint8_t *bytes = mem_try_alloc((size_t)request->props.size + added.size);
+    if (!bytes)
+        return refuse(broker, request, ERR_NOMEM);
+    if (request->props.size > 0)
+        memcpy(bytes, request->props.bytes, request->props.size);
+    memcpy(bytes + request->props.size, added.bytes, added.size);
+    whole.props = slice_of(bytes, (size_t)request->props.size + added.size);
+    const int err = submit(broker, &whole);
+    mem_free(bytes);
+    return err;
 }
 
 /* --- PUBLISH packets

@@ -350,7 +350,9 @@ static int test(int argc, const char *const *argv)
         {"qos", qos},
         {"retain", retain ? "true" : NULL},
     };
-    if (ask(&call, items, ARRAY_COUNT(items), &subject, &answer) == 0) {
+    if (ask(&call, items, ARRAY_COUNT(items), &subject, &answer) < 0) {
+        call.code = EXIT_USAGE; /* 1 would be a no */
+    } else {
         call.code = call.json ? output_json(answer) : print_test(answer);
         if (call.code == EXIT_OK && !json_is_true(json_object_get(answer, "allowed"))) {
             call.code = EXIT_FAILED;

@@ -184,7 +184,7 @@ static const char *reason_for(unsigned status)
         {GNUTLS_CERT_REVOKED, "its certificate is revoked"},
         {GNUTLS_CERT_EXPIRED, "its certificate has expired"},
         {GNUTLS_CERT_NOT_ACTIVATED, "its certificate is not valid yet"},
-        {GNUTLS_CERT_SIGNER_NOT_FOUND, "its certificate is from no CA in the client_ca"},
+        {GNUTLS_CERT_SIGNER_NOT_FOUND, "its certificate is from no CA that the listener trusts"},
         {GNUTLS_CERT_SIGNER_NOT_CA, "its certificate is signed by one that is not a CA"},
         {GNUTLS_CERT_PURPOSE_MISMATCH, "its certificate is not for clients"},
         {GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED, "the revocation list of its CA is out of date"},

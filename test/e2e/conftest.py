@@ -11,7 +11,11 @@ _counter = itertools.count(1)
 
 def pytest_collection_modifyitems(items):
     """On another engine (TIDEMQ_TEST_STORE=mem) only what the default server can show is run: tests
-    with servers of their own are about restarts, files and configuration."""
+    with servers of their own are about restarts, files and configuration. Over another transport
+    (TIDEMQ_TEST_TRANSPORT) files that are about listeners of their own (OWN_LISTENERS) would only be run
+    once more."""
+    if os.environ.get("TIDEMQ_TEST_TRANSPORT", "mqtt") != "mqtt":
+        items[:] = [item for item in items if not getattr(item.module, "OWN_LISTENERS", False)]
     if os.environ.get("TIDEMQ_TEST_STORE"):
         own = {"make_server", "make_server_module"}
         items[:] = [item for item in items if not own & set(item.fixturenames)]

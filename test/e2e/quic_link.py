@@ -21,11 +21,22 @@ READ_SIZE = 65536
 ENOUGH = 1 << 20  # bytes under way to the test or to the server; no more is taken before they went
 
 
+class Shown:
+    """Bytes that aioquic takes for a certificate of its own."""
+
+    def __init__(self, bytes_):
+        self.bytes = bytes_
+
+    def public_bytes(self, _encoding):
+        """What goes out."""
+        return self.bytes
+
+
 class Link:
     """One connection. `sock` carries MQTT. early: bytes that go ahead of the handshake; before:
-    another link whose ticket and token are used."""
+    another link whose ticket and token are used; shown: a chain of whatever bytes, and a private key."""
 
-    def __init__(self, address, *, ca=None, alpn=("mqtt",), early=b"", before=None, certificate=None,
+    def __init__(self, address, *, ca=None, alpn=("mqtt",), early=b"", before=None, certificate=None, shown=None,
                  name="localhost", idle_s=60, window=None, confirm=True, records=False,
                  silent=False):
         config = QuicConfiguration(is_client=True, alpn_protocols=list(alpn), server_name=name,
@@ -34,6 +45,9 @@ class Link:
             config.load_verify_locations(cafile=str(ca))
         else:
             config.verify_mode = ssl.CERT_NONE
+        if shown:
+            chain = [Shown(bytes_) for bytes_ in shown[0]]
+            config.certificate, config.certificate_chain, config.private_key = chain[0], chain[1:], shown[1]
         if certificate:
             config.load_cert_chain(str(certificate[0]), str(certificate[1]))
         if window:

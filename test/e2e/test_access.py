@@ -9,6 +9,11 @@ from client import Client, Refused
 from tidemq import BINARY, Server, StartFailed, clean_environment, run_serve, wait_until
 
 BAD_USER, NOT_AUTHORIZED = 0x86, 0x87
+# "swordfish", as `htpasswd -B` and `openssl passwd -6` write it.
+OTHERS = {
+    "bcrypt": "$2y$06$vlwgs4Theh9jNi/3SYq2T.kLLU32NxZOy23alZP3KPoS.aNIOaymy",
+    "sha512": "$6$Zq8mKfYw$XAxsLirTgCBCiPwu2P9Sdjc50S.zk24CPJzw667TeuSLu9/dxNFa0bbLw/iCAX0f.avIpnd/PuOfeSIaYpIhO.",
+}
 
 
 def set_password(path, user, password):
@@ -19,11 +24,13 @@ def set_password(path, user, password):
 
 @pytest.fixture(name="passwords", scope="module")
 def fixture_passwords(tmp_path_factory):
-    """A file with one user of our own and one of mosquitto_passwd."""
+    """A file with one user of our own, one of mosquitto_passwd, and those of other programs."""
     path = tmp_path_factory.mktemp("users") / "passwords"
     set_password(path, "ours", "Open Sesame \u00e9")
     subprocess.run(["mosquitto_passwd", "-b", str(path), "theirs", "swordfish"], check=True,
                    capture_output=True)
+    with open(path, "a", encoding="utf-8") as file:
+        file.writelines(f"{name}:{line}\n" for name, line in OTHERS.items())
     return path
 
 
@@ -42,10 +49,11 @@ def test_hashes(passwords):
 
 
 @pytest.mark.parametrize(
-    "who", [("ours", "Open Sesame \u00e9"), ("theirs", "swordfish")], ids=["ours", "theirs"]
+    "who", [("ours", "Open Sesame \u00e9"), *((name, "swordfish") for name in ("theirs", *OTHERS))],
+    ids=lambda who: who[0],
 )
 def test_password(guarded, new_client, version, who):
-    """Both kinds of hash let in."""
+    """All kinds of hash let in."""
     client = new_client(to=guarded, version=version, user=who[0], password=who[1])
     client.subscribe("a", 1)
     client.publish("a", b"x", 1)
@@ -53,7 +61,7 @@ def test_password(guarded, new_client, version, who):
     assert guarded.cli_json("client", "show", client.client_id)["username"] == who[0]
 
 
-@pytest.mark.parametrize("who", [("ours", "wrong"), ("theirs", "wrong"), ("nobody", "x"), ("ours", ""),
+@pytest.mark.parametrize("who", [("ours", "wrong"), ("theirs", "wrong"), ("bcrypt", "Swordfish"), ("sha512", "x"), ("nobody", "x"), ("ours", ""),
                                  (None, None)], ids=str)
 def test_refused(guarded, new_client, version, who):
     """Wrong, unknown, missing: all refused."""

@@ -177,12 +177,71 @@ def test_the_api(home):
             ("CreateDeviceIdentity", {"DeviceId": "x" * 257}, "InvalidParameterValue"),
             ("CreateDeviceIdentity", {"DeviceId": "x", "Status": "ON"}, "InvalidParameterValue"),
             ("CreateDeviceIdentity", {"DeviceId": "x", "PrimaryKey": "x"}, "InvalidParameterValue"),
-            ("CreateDeviceIdentity", {"DeviceId": "x", "PropagatingProperties": [
-                {"Key": "a", "Value": "b"}]}, "UnsupportedOperation")):
+            *(("CreateDeviceIdentity", {"DeviceId": "x", "PropagatingProperties": wrong},
+               "InvalidParameterValue") for wrong in (
+                   "a", [{"Key": "a"}], [{"Key": "", "Value": "b"}], [{"Key": "a", "Value": 1}], ["a"],
+                   [{"Key": "a", "Value": "b"}] * 11, [{"Key": "a", "Value": "b" * 4096}]))):
         assert home.action(action, **params)["Error"]["Code"] == code
     assert home.http("/v1/devices", token=False)[0] == 401
     assert home.http("/v1/devices/api")[0] == 404
     assert all(key not in home.log for key in keys)
+
+
+def properties_of(message):
+    """The user properties that came with it."""
+    return getattr(message.properties, "UserProperty", [])
+
+
+def test_propagating_properties(make_server, new_client, version):
+    """What a device publishes, wills too, goes on with its properties behind those of its own; a change
+    reaches who is connected, and nobody else's messages have them."""
+    server = make_server()
+    tags = [("grey", "2"), ("grey", "3"), ("site", "north")]
+    listed = [{"Key": key, "Value": value} for key, value in tags]
+    server.action("CreateDeviceIdentity", DeviceId="old", PropagatingProperties=listed)
+    server.action("CreateDeviceIdentity", DeviceId="plain")
+    assert server.action("DescribeDeviceIdentity", DeviceId="old")["PropagatingProperties"] == listed
+    assert server.action("DescribeDeviceIdentities")["Data"][0]["PropagatingProperties"] == listed
+    reader = new_client(to=server)
+    reader.subscribe("t/#", 2)
+    device = new_client("old", to=server, version=version, will={"topic": "t/will", "payload": b"w", "qos": 1})
+    for qos in (0, 1, 2):
+        device.publish("t/a", b"x", qos, retain=qos == 1)
+        assert properties_of(reader.take()) == tags
+    if version == 5:
+        device.publish("t/a", b"x", 1, UserProperty=[("own", "1")], ContentType="text/plain")
+        message = reader.take()
+        assert properties_of(message) == [("own", "1"), *tags]
+        assert message.properties.ContentType == "text/plain"
+    for other in ("plain", "nobody"):
+        new_client(other, to=server, version=version).publish("t/a", b"x", 1)
+        assert properties_of(reader.take()) == []
+    late = new_client(to=server)
+    late.subscribe("t/#", 1)
+    assert properties_of(late.take()) == tags, "the retained message"
+    old = new_client(to=server, version=4)
+    old.subscribe("t/#", 1)
+    assert old.take().payload == b"x"
+    server.action("ModifyDeviceIdentity", DeviceId="old", Status="INACTIVE")
+    device.publish("t/a", b"x", 1)
+    assert properties_of(reader.take()) == []
+    device.drop()
+    will = reader.take()
+    assert will.topic == "t/will" and properties_of(will) == []
+    server.action("ModifyDeviceIdentity", DeviceId="old", Status="ACTIVE",
+                  PropagatingProperties=[{"Key": "grey", "Value": "4"}])
+    server.restart(kill=True)
+    reader = new_client(to=server)
+    reader.subscribe("t/b", 1)
+    device = new_client("old", to=server, version=version, will={"topic": "t/b", "payload": b"w", "qos": 1})
+    device.publish("t/b", b"x", 1)
+    assert properties_of(reader.take()) == [("grey", "4")]
+    device.drop()
+    assert properties_of(reader.take()) == [("grey", "4")], "the will"
+    device = new_client("old", to=server, version=version)
+    server.action("ModifyDeviceIdentity", DeviceId="old", PropagatingProperties=[])
+    device.publish("t/b", b"x", 1)
+    assert properties_of(reader.take()) == []
 
 
 def test_devices_beside_others(make_server, new_client, tmp_path):

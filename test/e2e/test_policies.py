@@ -52,9 +52,11 @@ def fixture_guard(make_server, tmp_path):
      ":2: effect: 'permit' is not allowed; allowed is allow or deny"),
     ("policies:\n  - name: one\n    priority: 1\n    effect: allow\n    actions: pub\n"
      "    resource: a\n", ":6: resource: is not known"),
+    ("block_rules:\n  - {name: one, include: 10.0.0.0/33, type: ip_address}\n",
+     ":2: include: '10.0.0.0/33' is not allowed; allowed is an address, a range such as"),
     ("policies: [", "this is not YAML"),
     ("policy: []", ":1: this key is not known; known are policies and block_rules"),
-], ids=["value", "key", "syntax", "root"])
+], ids=["value", "key", "address", "syntax", "root"])
 def test_a_wrong_file_stops_the_start(make_server, tmp_path, text, said):
     """With file, line and key; --check finds it too."""
     path = tmp_path / "policies.yaml"
@@ -278,7 +280,7 @@ def test_explanation(guard):
         half = server.cli(*common, "--subject", text, check=False)
         assert half.returncode == 2 and f"--subject '{text}'" in half.stderr
     wrong = server.cli("policy", "test", "--action", "fly", check=False)
-    assert wrong.returncode == 1 and "connect, pub or sub" in wrong.stderr
+    assert wrong.returncode == 2 and "connect, pub or sub" in wrong.stderr
     in_file = server.cli("policy", "remove", "own", check=False)
     assert in_file.returncode == 1 and "is in the policy file" in in_file.stderr
 
@@ -429,6 +431,26 @@ def test_api_blocks(make_server):
         assert missing["Error"]["Code"] == "ResourceNotFound"
     assert "Error" not in server.action("DeleteBlockRule", BlockRuleName="one")
     assert server.action("DescribeBlockRuleList")["TotalCount"] == 0
+
+
+def test_blocks_that_would_keep_nobody_out(make_server):
+    """An address that is none and a time that is over are refused, not taken for a rule."""
+    server = make_server()
+    for wrong in ("10.0.0.0/33", "300.1.1.1", "localhost", "10.0.0", "::1/129", "FE80:*", " 10.0.0.1"):
+        made = server.action("CreateBlockRule", Name="one", Type=3, Include=wrong)
+        assert made["Error"]["Code"] == "InvalidParameterValue"
+        assert made["Error"]["Message"].startswith(f"Include: '{wrong}' is not allowed; allowed is an address")
+        made = server.action("CreateBlockRule", Name="one", Type=3, Include="10.0.0.0/8", Excludes=[wrong])
+        assert made["Error"]["Message"].startswith(f"Excludes: '{wrong}' is not allowed")
+    run = server.cli("block", "add", "one", "--client", "x", "--expires", "2020-01-01T00:00:00Z", check=False)
+    assert run.returncode == 1 and "that time is over; allowed is one to come" in run.stderr
+    assert server.action("DescribeBlockRuleList")["TotalCount"] == 0
+    for number, right in enumerate(("10.0.0.1", "10.0.0.0/32", "::/0", "10.0.*", "fe80:*", "10.0.0.?")):
+        made = server.action("CreateBlockRule", Name=f"right-{number}", Type=3, Include=right, Excludes=["1.*"])
+        assert "Error" not in made, made
+    assert server.action("CreateBlockRule", Name="name", Type=1, Include="300.1.1.1")["Name"] == "name"
+    server.action("ModifyBlockRule", Name="name", ExpireTime=1)  # ends it
+    assert server.action("DescribeBlockRuleList")["TotalCount"] == 6
 
 
 @pytest.mark.parametrize("query, said", [

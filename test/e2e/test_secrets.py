@@ -4,6 +4,11 @@ import base64
 import json
 import os
 import pathlib
+import re
+import resource
+import signal
+import ssl
+import subprocess
 
 import pytest
 from client import Refused
@@ -13,6 +18,7 @@ from test_access import set_password
 from test_devices import sas
 from test_tokens import SECRET, token
 from test_users import reload
+from tidemq import run_serve, sanitizers, wait_until
 
 HEADER_SECRET = "header-secret-word"
 
@@ -125,3 +131,117 @@ def test_no_secret_of_the_api_is_told(make_server, new_client, tmp_path):
     for text in said.values():
         assert raw.hex()[:32] not in text.lower()
         assert base64.b64encode(raw).decode()[:32] not in text
+
+
+# Writes what the server makes for session tickets into a file of its own; the key is nowhere else.
+SPY = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <gnutls/gnutls.h>
+#include <stdio.h>
+#include <stdlib.h>
+int gnutls_session_ticket_key_generate(gnutls_datum_t *key)
+{
+    int (*make)(gnutls_datum_t *) = dlsym(RTLD_NEXT, "gnutls_session_ticket_key_generate");
+    int code = make(key);
+    FILE *file = fopen(getenv("SPY_FILE"), "ab");
+    if (code < 0 || !file || fwrite(key->data, 1, key->size, file) != key->size || fclose(file))
+        abort();
+    return code;
+}
+"""
+
+
+def spy_on_tickets(folder):
+    """The environment of a server whose keys of session tickets are told to the test; and where."""
+    (folder / "spy.c").write_text(SPY)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", "spy.so", "spy.c"], cwd=folder, check=True)
+    kept = folder / "ticket.keys"
+    ahead = " ".join([*sanitizers(), str(folder / "spy.so")])
+    return {"LD_PRELOAD": ahead, "SPY_FILE": str(kept)}, kept
+
+
+def forms(secret):
+    """How bytes may show up in a text."""
+    text = base64.b64encode(secret).decode()
+    return [secret.hex(), secret.hex().upper(), text[:40], secret.hex(" "), secret.hex(":"),
+            secret.decode("latin-1")]
+
+
+def test_no_secret_of_a_connection_is_told(make_server, new_client, tmp_path):
+    """The credentials for the server that is asked, and the keys of session tickets: while TLS sessions
+    begin, are resumed and fail, and while the configuration is reloaded, rightly and wrongly."""
+    pki = Pki(tmp_path / "pki")
+    pki.issue("server")
+    env, kept = spy_on_tickets(tmp_path)
+    bearer, basic = "bearer-secret-word", base64.b64encode(b"user:basic-secret-word").decode()
+    file = tmp_path / "tidemq.yaml"
+
+    def write(headers, url):
+        file.write_text(json.dumps({"auth.http.headers": headers, "auth.http.url": url}))
+
+    with serving(Answer(200, {"result": "allow"})) as site:
+        url = site.url.replace("://", "://url-user:url-secret-word@")
+        write([f"Authorization: Bearer {bearer}", f"Proxy-Authorization: Basic {basic}"], url)
+        server = make_server(config_file=file, env=env, **{
+            "listeners": ["mqtts://127.0.0.1:0", "mqtts://127.0.0.1:0"], "log.level": "debug",
+            "auth.anonymous": False, "tls.certificate": pki.path("server.pem"),
+            "tls.private_key": pki.path("server.key")})
+        context = ssl.create_default_context(cafile=pki.path("ca.pem"))
+        server.cli("device", "add", "dev")
+        client = new_client(to=server, user="u", password="client-secret-word", tls=context)
+        assert bearer in site.wait_for(1).headers["Authorization"]
+        for _ in range(2):
+            new_client(to=server, user="u", password="client-secret-word", tls=context).disconnect()
+        with pytest.raises(ssl.SSLError):  # trusts nobody
+            new_client(to=server, tls=ssl.create_default_context())
+        site.answer = Answer(401)
+        attempt(new_client, to=server, user="u", password="client-secret-word", tls=context)
+        wrong = [([f"Authorization {bearer}"], url), ([f"Authorization: {bearer} ${{x}}"], url),
+                 (["A: b"], f"gopher://url-secret-word@h/{bearer}")]
+        for number, (headers, other) in enumerate(wrong, 1):
+            write(headers, other)
+            server.signal(signal.SIGHUP)
+            wait_until(lambda: server.log.count("nothing changed") == number, what="the refusal")
+        write(["A: b"], url)
+        reload(server)
+        said = everything(server, client)
+        checked = run_serve("--config", file, "--set", f"auth.http.headers=[{bearer}]", "--check")
+        assert checked.returncode == 2
+        said["check"] = checked.stdout + checked.stderr
+        keys = kept.read_bytes()
+        assert len(keys) >= 2 * 64 and len(keys) % 64 == 0
+        secrets = [bearer, basic, "url-secret-word", "client-secret-word",
+                   *(form for at in range(0, len(keys), 16) for form in forms(keys[at:at + 16]))]
+        found = [(name, secret) for name, text in said.items() for secret in secrets if secret in text]
+        assert not found
+
+
+def soft_core_limit(server):
+    """How much of the process the system would write."""
+    limits = pathlib.Path(f"/proc/{server.process.pid}/limits").read_text()
+    return re.search(r"Max core file size +(\S+)", limits)[1]
+
+
+@pytest.fixture(name="cores")
+def fixture_cores():
+    """Programs started by the test may leave core dumps."""
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    assert before[1] != 0, "this system lets nobody write core dumps"
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_CORE, before)
+
+
+def test_a_crash_leaves_no_core(make_server, cores):
+    """What is in memory gets into no file, unless the operator says so."""
+    server = make_server()
+    assert soft_core_limit(server) == "0"
+    pid = server.process.pid
+    resource.prlimit(pid, resource.RLIMIT_CORE, resource.getrlimit(resource.RLIMIT_CORE))
+    os.kill(pid, signal.SIGABRT)  # with the limit out of the way, as for programs at a pipe
+    _, status = os.waitpid(pid, 0)
+    server.process.returncode = -os.WTERMSIG(status)
+    assert os.WTERMSIG(status) == signal.SIGABRT and not os.WCOREDUMP(status)
+    if not sanitizers():  # their runtimes forbid it as well
+        assert soft_core_limit(make_server(core_dumps=True)) != "0"

@@ -258,6 +258,14 @@ class Server:
         """The bearer token of the admin API."""
         return (self.data_dir / "admin.token").read_text().strip()
 
+    def wait_for_room(self, kind):
+        """Waits until the log has room for a line of that kind: of more than 20 in a second, which may
+        begin at any time, it only tells how many there were."""
+        def written():
+            now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+            return sum(line.startswith(now) and f" {kind}: " in line for line in self.log.splitlines()[-60:])
+        wait_until(lambda: written() < 9, what=f"room for a line of {kind}")
+
     def rss(self):
         """Resident memory in bytes."""
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
