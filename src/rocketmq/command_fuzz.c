@@ -24,15 +24,16 @@ static void check_again(const struct rmq_command *command, struct slice body,
     static struct rmq_command again;
     struct rmq_frame frame;
     const char *why = NULL;
-    uint8_t *bytes = NULL;
-    uint32_t size = 0;
-    const int made = rmq_command_encode(command, format, body, &bytes, &size);
+    struct buf *made_frame = NULL;
+    const int made = rmq_command_encode(command, format, body, &made_frame);
     if (made < 0) {
         ASSERT(made == ERR_INVALID || made == ERR_FULL);
         ASSERT(made == ERR_FULL || format == RMQ_BINARY);
         return;
     }
-    int err = rmq_frame_parse(slice_of(bytes, size), RMQ_FRAME_SIZE_MAX, &frame, &why);
+    const uint32_t size = buf_size(made_frame);
+    int err = rmq_frame_parse(slice_of(buf_bytes(made_frame), size), RMQ_FRAME_SIZE_MAX, &frame,
+                              &why);
     ASSERT(err == 0);
     ASSERT(frame.size == size && slice_equal(frame.body, body));
     err = rmq_command_decode(&frame, &again, &why);
@@ -43,7 +44,7 @@ static void check_again(const struct rmq_command *command, struct slice body,
         ASSERT(slice_equal(command->fields.items[i].value, again.fields.items[i].value));
     }
     rmq_command_done(&again);
-    mem_free(bytes);
+    (void)buf_unref(made_frame);
 }
 
 static bool is_int32(const json_t *value)

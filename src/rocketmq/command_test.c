@@ -40,6 +40,14 @@ static void decode(struct slice bytes, struct rmq_frame *frame, struct rmq_comma
     assert_int_equal(rmq_command_decode(frame, command, &why), 0);
 }
 
+/* Encodes and returns the bytes; *ret_frame holds them. */
+static struct slice encode(const struct rmq_command *command, int format, struct slice body,
+                           struct buf **ret_frame)
+{
+    assert_int_equal(rmq_command_encode(command, (enum rmq_format)format, body, ret_frame), 0);
+    return slice_of(buf_bytes(*ret_frame), buf_size(*ret_frame));
+}
+
 static void assert_text(struct slice slice, const char *text)
 {
     assert_non_null(slice.bytes);
@@ -168,19 +176,15 @@ static void both_formats_give_back_what_went_in(void **state)
     for (int format = RMQ_JSON; format <= RMQ_BINARY; format++) {
         struct rmq_command command, again;
         struct rmq_frame frame;
-        uint8_t *bytes = NULL;
-        uint32_t size = 0;
+        struct buf *made = NULL;
         fill_request(&command);
-        assert_int_equal(rmq_command_encode(&command, (enum rmq_format)format,
-                                            slice_of("\0\1", 2), &bytes, &size),
-                         0);
-        decode(slice_of(bytes, size), &frame, &again);
+        decode(encode(&command, format, slice_of("\0\1", 2), &made), &frame, &again);
         assert_int_equal(frame.format, format);
         assert_request(&again);
         assert_int_equal(frame.body.size, 2);
         assert_memory_equal(frame.body.bytes, "\0\1", 2);
         rmq_command_done(&again);
-        mem_free(bytes);
+        (void)buf_unref(made);
     }
 }
 
@@ -194,19 +198,17 @@ static void binary_headers_are_as_documented(void **state)
                                   .version = RMQ_VERSION,
                                   .opaque = 9,
                                   .flag = RMQ_FLAG_ONE_WAY};
-    uint8_t *bytes = NULL;
-    uint32_t size = 0;
+    struct buf *made = NULL;
     rmq_fields_add_text(&command.fields, "k", "vw");
-    assert_int_equal(
-        rmq_command_encode(&command, RMQ_BINARY, slice_of("BB", 2), &bytes, &size), 0);
-    assert_int_equal(size, sizeof expected);
-    assert_memory_equal(bytes, expected, size);
-    mem_free(bytes);
+    const struct slice bytes = encode(&command, RMQ_BINARY, slice_of("BB", 2), &made);
+    assert_int_equal(bytes.size, sizeof expected);
+    assert_memory_equal(bytes.bytes, expected, sizeof expected);
+    (void)buf_unref(made);
     command.code = RMQ_POP_MESSAGE;
     assert_int_equal(rmq_command_format(RMQ_POP_MESSAGE), RMQ_JSON);
     assert_int_equal(rmq_command_format(RMQ_PULL_MESSAGE), RMQ_BINARY);
-    assert_int_equal(
-        rmq_command_encode(&command, RMQ_BINARY, slice_of(NULL, 0), &bytes, &size), ERR_INVALID);
+    assert_int_equal(rmq_command_encode(&command, RMQ_BINARY, slice_of(NULL, 0), &made),
+                     ERR_INVALID);
 }
 
 static void encoding_needs_memory_and_has_a_limit(void **state)
@@ -214,18 +216,17 @@ static void encoding_needs_memory_and_has_a_limit(void **state)
     (void)state;
     for (int format = RMQ_JSON; format <= RMQ_BINARY; format++) {
         struct rmq_command command;
-        uint8_t *bytes = NULL;
-        uint32_t size = 0;
+        struct buf *made = NULL;
         fill_request(&command);
         mem_fail_at(1);
-        assert_int_equal(rmq_command_encode(&command, (enum rmq_format)format, slice_of(NULL, 0),
-                                            &bytes, &size),
-                         ERR_NOMEM);
+        assert_int_equal(
+            rmq_command_encode(&command, (enum rmq_format)format, slice_of(NULL, 0), &made),
+            ERR_NOMEM);
         mem_fail_at(0);
         uint8_t *large = mem_try_zeroed(RMQ_FRAME_SIZE_MAX);
         assert_non_null(large);
         assert_int_equal(rmq_command_encode(&command, (enum rmq_format)format,
-                                            slice_of(large, RMQ_FRAME_SIZE_MAX), &bytes, &size),
+                                            slice_of(large, RMQ_FRAME_SIZE_MAX), &made),
                          ERR_FULL);
         mem_free(large);
     }
@@ -239,20 +240,17 @@ static void cut_headers_are_refused(void **state)
         struct rmq_command command, again;
         struct rmq_frame frame;
         const char *why = NULL;
-        uint8_t *bytes = NULL;
-        uint32_t size = 0;
+        struct buf *made = NULL;
         fill_request(&command);
-        assert_int_equal(rmq_command_encode(&command, (enum rmq_format)format, slice_of(NULL, 0),
-                                            &bytes, &size),
-                         0);
-        for (uint32_t cut = 0; cut < size - RMQ_FRAME_HEAD_SIZE; cut++) {
+        const struct slice bytes = encode(&command, format, slice_of(NULL, 0), &made);
+        for (uint32_t cut = 0; cut < bytes.size - RMQ_FRAME_HEAD_SIZE; cut++) {
             frame = (struct rmq_frame){.format = (enum rmq_format)format,
-                                       .header = slice_of(bytes + RMQ_FRAME_HEAD_SIZE, cut)};
+                                       .header = slice_of(bytes.bytes + RMQ_FRAME_HEAD_SIZE, cut)};
             why = NULL;
             assert_int_equal(rmq_command_decode(&frame, &again, &why), ERR_MALFORMED);
             assert_non_null(why);
         }
-        mem_free(bytes);
+        (void)buf_unref(made);
     }
 }
 
@@ -263,12 +261,11 @@ static void turned_bits_do_no_harm(void **state)
     for (int format = RMQ_JSON; format <= RMQ_BINARY; format++) {
         struct rmq_command command, again;
         struct rmq_frame frame;
-        uint8_t *bytes = NULL;
-        uint32_t size = 0, refused = 0;
+        struct buf *made = NULL;
+        uint32_t refused = 0;
         fill_request(&command);
-        assert_int_equal(rmq_command_encode(&command, (enum rmq_format)format, slice_of("b", 1),
-                                            &bytes, &size),
-                         0);
+        const uint32_t size = encode(&command, format, slice_of("b", 1), &made).size;
+        uint8_t *bytes = buf_bytes(made);
         for (uint32_t bit = 0; bit < size * 8; bit++) {
             const char *why = NULL;
             bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
@@ -283,7 +280,7 @@ static void turned_bits_do_no_harm(void **state)
             bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
         }
         assert_true(refused > 40);
-        mem_free(bytes);
+        (void)buf_unref(made);
     }
 }
 
@@ -354,24 +351,23 @@ static void inbox_takes_any_pieces(void **state)
         rmq_inbox_init(&inbox, RMQ_FRAME_SIZE_MAX);
         for (size_t i = 0; i < ARRAY_COUNT(sizes); i++) {
             struct rmq_command command = {.opaque = (int32_t)i};
-            uint8_t *payload = mem_try_zeroed(sizes[i] + 1), *bytes = NULL;
-            uint32_t size = 0;
+            uint8_t *payload = mem_try_zeroed(sizes[i] + 1);
+            struct buf *made = NULL;
             assert_non_null(payload);
             memset(payload, 'a' + (int)i, sizes[i]);
-            assert_int_equal(rmq_command_encode(&command, RMQ_BINARY, slice_of(payload, sizes[i]),
-                                                &bytes, &size),
-                             0);
-            for (uint32_t sent = 0; sent < size;) {
+            const struct slice bytes =
+                encode(&command, RMQ_BINARY, slice_of(payload, sizes[i]), &made);
+            for (uint32_t sent = 0; sent < bytes.size;) {
                 uint8_t *place = NULL;
                 uint32_t room = 0;
                 assert_int_equal(rmq_inbox_room(&inbox, &place, &room), 0);
-                const uint32_t part = MIN(MIN(room, pieces[p]), size - sent);
+                const uint32_t part = MIN(MIN(room, pieces[p]), bytes.size - sent);
                 assert_true(part > 0);
-                memcpy(place, bytes + sent, part);
+                memcpy(place, bytes.bytes + sent, part);
                 rmq_inbox_filled(&inbox, part);
                 sent += part;
                 const int err = rmq_inbox_take(&inbox, &frame, &why);
-                assert_int_equal(err, sent < size ? ERR_AGAIN : 0);
+                assert_int_equal(err, sent < bytes.size ? ERR_AGAIN : 0);
             }
             assert_int_equal(frame.body.size, sizes[i]);
             assert_memory_equal(frame.body.bytes, payload, sizes[i]);
@@ -380,7 +376,7 @@ static void inbox_takes_any_pieces(void **state)
                 assert_int_equal(slice_keep(frame.body, &kept), 0);
             taken++;
             mem_free(payload);
-            mem_free(bytes);
+            (void)buf_unref(made);
         }
         assert_int_equal(taken, ARRAY_COUNT(sizes));
         rmq_inbox_done(&inbox);

@@ -131,56 +131,58 @@ enum rmq_format rmq_command_format(int32_t code)
     return code == (int16_t)code ? RMQ_BINARY : RMQ_JSON;
 }
 
-/* Room for a frame with its head in place. */
+/* Room for a frame, with its head in place. */
 static int begin_frame(enum rmq_format format, uint64_t header_size, uint32_t body_size,
-                       uint8_t **ret_frame, uint32_t *ret_size)
+                       struct buf **ret_frame)
 {
     const uint64_t size = RMQ_FRAME_HEAD_SIZE + header_size + body_size;
     if (size > RMQ_FRAME_SIZE_MAX || header_size > RMQ_HEADER_SIZE_MAX)
         return ERR_FULL;
-    uint8_t *frame = mem_try_alloc(size);
+    struct buf *frame = buf_try_new((uint32_t)size);
     if (!frame)
         return ERR_NOMEM;
-    uint8_t *next = rmq_put_number(frame, size - 4, 4);
+    uint8_t *next = rmq_put_number(buf_bytes(frame), size - 4, 4);
     next = rmq_put_number(next, format, 1);
     (void)rmq_put_number(next, header_size, 3);
     *ret_frame = frame;
-    *ret_size = (uint32_t)size;
     return 0;
 }
 
-static int encode_json(const struct rmq_command *command, struct slice body, uint8_t **ret_frame,
-                       uint32_t *ret_size)
+static void end_frame(struct buf *frame, uint8_t *next, struct slice body)
+{
+    next = put_slice(next, body);
+    ASSERT(next == buf_bytes(frame) + buf_size(frame));
+}
+
+static int encode_json(const struct rmq_command *command, struct slice body,
+                       struct buf **ret_frame)
 {
     struct strbuf header;
     strbuf_init(&header, RMQ_HEADER_SIZE_MAX);
     rmq_header_json_encode(command, &header);
     int err = strbuf_err(&header);
     if (err == 0)
-        err = begin_frame(RMQ_JSON, header.size, body.size, ret_frame, ret_size);
+        err = begin_frame(RMQ_JSON, header.size, body.size, ret_frame);
     if (err == 0) {
-        uint8_t *next = *ret_frame + RMQ_FRAME_HEAD_SIZE;
-        next = put_slice(next, slice_of(header.text, header.size));
-        next = put_slice(next, body);
-        ASSERT(next == *ret_frame + *ret_size);
+        uint8_t *next = buf_bytes(*ret_frame) + RMQ_FRAME_HEAD_SIZE;
+        end_frame(*ret_frame, put_slice(next, slice_of(header.text, header.size)), body);
     }
     strbuf_done(&header);
     return err;
 }
 
 int rmq_command_encode(const struct rmq_command *command, enum rmq_format format,
-                       struct slice body, uint8_t **ret_frame, uint32_t *ret_size)
+                       struct slice body, struct buf **ret_frame)
 {
     if (format == RMQ_JSON)
-        return encode_json(command, body, ret_frame, ret_size);
+        return encode_json(command, body, ret_frame);
     if (!fits_binary(command))
         return ERR_INVALID;
     const uint64_t header_size = FIXED_SIZE + command->remark.size + fields_size(&command->fields);
-    const int err = begin_frame(RMQ_BINARY, header_size, body.size, ret_frame, ret_size);
+    const int err = begin_frame(RMQ_BINARY, header_size, body.size, ret_frame);
     if (err < 0)
         return err;
-    uint8_t *next = put_binary(*ret_frame + RMQ_FRAME_HEAD_SIZE, command);
-    next = put_slice(next, body);
-    ASSERT(next == *ret_frame + *ret_size);
+    uint8_t *next = buf_bytes(*ret_frame) + RMQ_FRAME_HEAD_SIZE;
+    end_frame(*ret_frame, put_binary(next, command), body);
     return 0;
 }

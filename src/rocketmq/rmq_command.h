@@ -40,8 +40,8 @@ void rmq_command_done(struct rmq_command *command);
 /* The format in which a request with this code can be sent. */
 enum rmq_format rmq_command_format(int32_t code);
 
-/* Makes the frame of a command. *ret_frame: the caller's, mem_free it.
+/* Makes the frame of a command. *ret_frame: one reference, the caller's.
  * Returns 0; ERR_FULL: the frame would be larger than RMQ_FRAME_SIZE_MAX; ERR_INVALID: the format
  * has no room for the code, or for the size of a name; ERR_NOMEM. */
 MUST_CHECK int rmq_command_encode(const struct rmq_command *command, enum rmq_format format,
-                                  struct slice body, uint8_t **ret_frame, uint32_t *ret_size);
+                                  struct slice body, struct buf **ret_frame);
