@@ -14,8 +14,8 @@
 #define RMQ_FLAG_ANSWER  1u
 #define RMQ_FLAG_ONE_WAY 2u /* nobody waits for an answer */
 
-/* The ordinal of a release in MQVersion.java that is later than 5.3.1: to such clients a server that
- * is about to stop says so. */
+/* An ordinal of MQVersion.java that is later than that of 5.3.1, so that servers which are about to
+ * stop say so. */
 #define RMQ_VERSION        500
 #define RMQ_LANGUAGE_CPP   1
 #define RMQ_LANGUAGE_OTHER 7
