@@ -193,9 +193,10 @@ static void tell(const struct rmq_call *call, const struct rmq_result_row *row,
                  const struct rmq_answer *answer, struct errmsg *why)
 {
     const struct slice remark = answer->command->remark;
-    errmsg_wrap(why, "%s at %s %s: %d %s: %.*s; %s", rmq_codes_request(call->code), call->broker,
-                call->address, answer->command->code, row->name, (int)MIN(remark.size, 200u),
-                remark.size > 0 ? (const char *)remark.bytes : "", row->advice);
+    errmsg_wrap(why, "%s at %s%s%s: %d %s: %.*s; %s", rmq_codes_request(call->code), call->broker,
+                call->broker[0] ? " " : "", call->address, answer->command->code, row->name,
+                (int)MIN(remark.size, 200u), remark.size > 0 ? (const char *)remark.bytes : "",
+                row->advice);
 }
 
 /* What was not done, and may be elsewhere or later. */
