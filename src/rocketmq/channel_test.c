@@ -143,7 +143,8 @@ static const struct server_note *note_of(const struct bed *bed, int opaque)
     return found;
 }
 
-/* --- tests -------------------------------------------------------------------------------------- */
+/* --- tests --------------------------------------------------------------------------------------
+ */
 
 static void answers_come_in_any_order(void **state)
 {
@@ -445,12 +446,12 @@ static void addresses_are_checked(void **state)
         int err;
         const char *host, *port;
     } rows[] = {
-        {"a:1", 0, "a", "1"},           {"10.0.0.1:9876", 0, "10.0.0.1", "9876"},
-        {"[::1]:5", 0, "::1", "5"},     {"", ERR_INVALID, "", ""},
-        {"a", ERR_INVALID, "", ""},     {":1", ERR_INVALID, "", ""},
-        {"a:", ERR_INVALID, "", ""},    {"::1:5", ERR_INVALID, "", ""},
-        {"[]:5", ERR_INVALID, "", ""},  {"[::1:5", ERR_INVALID, "", ""},
-        {"a:1x", ERR_INVALID, "", ""},  {"a:123456", ERR_INVALID, "", ""},
+        {"a:1", 0, "a", "1"},          {"10.0.0.1:9876", 0, "10.0.0.1", "9876"},
+        {"[::1]:5", 0, "::1", "5"},    {"", ERR_INVALID, "", ""},
+        {"a", ERR_INVALID, "", ""},    {":1", ERR_INVALID, "", ""},
+        {"a:", ERR_INVALID, "", ""},   {"::1:5", ERR_INVALID, "", ""},
+        {"[]:5", ERR_INVALID, "", ""}, {"[::1:5", ERR_INVALID, "", ""},
+        {"a:1x", ERR_INVALID, "", ""}, {"a:123456", ERR_INVALID, "", ""},
         {"a:-1", ERR_INVALID, "", ""},
     };
     for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {

@@ -38,13 +38,14 @@ struct bed {
 
 static void set_route(struct bed *bed, const char *master_a, const char *master_b)
 {
-    (void)snprintf(bed->route, sizeof bed->route,
-                   "{\"brokerDatas\":[{\"brokerName\":\"a\",\"cluster\":\"c\",\"brokerAddrs\":{%s%s%s"
-                   "1:\"127.0.0.1:1\"}},{\"brokerName\":\"b\",\"cluster\":\"c\",\"brokerAddrs\":"
-                   "{\"0\":\"%s\"}}],\"queueDatas\":[{\"brokerName\":\"a\",\"perm\":6,"
-                   "\"readQueueNums\":4,\"writeQueueNums\":4},{\"brokerName\":\"b\",\"perm\":4,"
-                   "\"readQueueNums\":4,\"writeQueueNums\":4}]}",
-                   master_a ? "0:\"" : "", master_a ? master_a : "", master_a ? "\"," : "", master_b);
+    (void)snprintf(
+        bed->route, sizeof bed->route,
+        "{\"brokerDatas\":[{\"brokerName\":\"a\",\"cluster\":\"c\",\"brokerAddrs\":{%s%s%s"
+        "1:\"127.0.0.1:1\"}},{\"brokerName\":\"b\",\"cluster\":\"c\",\"brokerAddrs\":"
+        "{\"0\":\"%s\"}}],\"queueDatas\":[{\"brokerName\":\"a\",\"perm\":6,"
+        "\"readQueueNums\":4,\"writeQueueNums\":4},{\"brokerName\":\"b\",\"perm\":4,"
+        "\"readQueueNums\":4,\"writeQueueNums\":4}]}",
+        master_a ? "0:\"" : "", master_a ? master_a : "", master_a ? "\"," : "", master_b);
 }
 
 static void on_name_request(struct server_link *link, const struct rmq_command *command,
@@ -58,10 +59,11 @@ static void on_name_request(struct server_link *link, const struct rmq_command *
                       bed->route);
     } else if (command->code == RMQ_GET_BROKER_CLUSTER_INFO) {
         char text[ROUTE_MAX];
-        (void)snprintf(text, sizeof text,
-                       "{\"brokerAddrTable\":{\"a\":{\"brokerName\":\"a\",\"brokerAddrs\":{0:\"%s\"}},"
-                       "\"b\":{\"brokerName\":\"b\",\"brokerAddrs\":{0:\"%s\",2:\"127.0.0.1:1\"}}}}",
-                       bed->brokers[0].address, bed->brokers[1].address);
+        (void)snprintf(
+            text, sizeof text,
+            "{\"brokerAddrTable\":{\"a\":{\"brokerName\":\"a\",\"brokerAddrs\":{0:\"%s\"}},"
+            "\"b\":{\"brokerName\":\"b\",\"brokerAddrs\":{0:\"%s\",2:\"127.0.0.1:1\"}}}}",
+            bed->brokers[0].address, bed->brokers[1].address);
         server_answer(link, command->opaque, 0, NULL, text);
     } else {
         server_answer(link, command->opaque, 0, &bed->fields, "");
@@ -310,8 +312,8 @@ static void unknown_fates_are_told(void **state)
     close_bed(&bed);
 }
 
-/* The master moved: the lost connection has the route asked for again, and an unsent message follows
- * it. */
+/* The master moved: the lost connection has the route asked for again, and an unsent message
+ * follows it. */
 static void masters_may_move(void **state)
 {
     (void)state;
@@ -516,8 +518,8 @@ static void on_pulled(void *data, const struct rmq_result *result)
     assert_int_equal(rmq_result_pulled(result, &end->pulled), 0);
     while (result->outcome == RMQ_DONE && rmq_message_next(&rest, &message, &why) == 0) {
         end->messages++;
-        assert_int_equal(
-            rmq_message_lmq_offset(&message, slice_str("%LMQ%x"), &end->lmq_offset), 0);
+        assert_int_equal(rmq_message_lmq_offset(&message, slice_str("%LMQ%x"), &end->lmq_offset),
+                         0);
     }
 }
 
@@ -536,8 +538,8 @@ static void on_pull_request(struct server_link *link, const struct rmq_command *
     (void)body;
     assert_true(slice_equal(rmq_fields_find(&command->fields, "topic"), slice_str("%LMQ%x")));
     assert_true(slice_equal(rmq_fields_find(&command->fields, "sysFlag"), slice_str("6")));
-    assert_true(slice_equal(rmq_fields_find(&command->fields, "suspendTimeoutMillis"),
-                            slice_str("15000")));
+    assert_true(
+        slice_equal(rmq_fields_find(&command->fields, "suspendTimeoutMillis"), slice_str("15000")));
     rmq_fields_add_int(&answer.fields, "nextBeginOffset", 7);
     rmq_fields_add_int(&answer.fields, "minOffset", 1);
     rmq_fields_add_int(&answer.fields, "maxOffset", 8);
@@ -607,9 +609,9 @@ static void topics_and_groups_are_created_on_every_master(void **state)
     assert_int_equal(rmq_create_topic(bed.client, &wish, on_end, &end), 0);
     wait_for(&bed, &end, 3);
     assert_int_equal(end.outcome, RMQ_DENIED);
-    assert_int_equal(rmq_create_topic(bed.client, &(struct rmq_topic_wish){.name = "x"}, on_end,
-                                      &end),
-                     ERR_INVALID);
+    assert_int_equal(
+        rmq_create_topic(bed.client, &(struct rmq_topic_wish){.name = "x"}, on_end, &end),
+        ERR_INVALID);
     assert_int_equal(rmq_create_group(bed.client, "", on_end, &end), ERR_INVALID);
     close_bed(&bed);
 }
@@ -691,10 +693,10 @@ static void requests_are_signed(void **state)
     rmq_fields_add_text(&fields, "b", "2");
     rmq_fields_add_text(&fields, "a", "1");
     rmq_fields_add_text(&fields, "bb", "");
-    assert_int_equal(
-        rmq_acl_sign(&fields, slice_str("body"), "adm", "12345678", room), 0);
+    assert_int_equal(rmq_acl_sign(&fields, slice_str("body"), "adm", "12345678", room), 0);
     /* HMAC-SHA1("12345678", "adm" "1" "2" "" "t" "body") by openssl */
-    assert_true(slice_equal(rmq_fields_find(&fields, "Signature"), slice_str("gL76dz9E0yNUpzdiF0YaNhTx06w=")));
+    assert_true(slice_equal(rmq_fields_find(&fields, "Signature"),
+                            slice_str("gL76dz9E0yNUpzdiF0YaNhTx06w=")));
     assert_true(slice_equal(rmq_fields_find(&fields, "AccessKey"), slice_str("adm")));
 }
 

@@ -32,8 +32,8 @@ static void check_again(const struct rmq_command *command, struct slice body,
         return;
     }
     const uint32_t size = buf_size(made_frame);
-    int err = rmq_frame_parse(slice_of(buf_bytes(made_frame), size), RMQ_FRAME_SIZE_MAX, &frame,
-                              &why);
+    int err =
+        rmq_frame_parse(slice_of(buf_bytes(made_frame), size), RMQ_FRAME_SIZE_MAX, &frame, &why);
     ASSERT(err == 0);
     ASSERT(frame.size == size && slice_equal(frame.body, body));
     err = rmq_command_decode(&frame, &again, &why);
@@ -49,7 +49,8 @@ static void check_again(const struct rmq_command *command, struct slice body,
 
 static bool is_int32(const json_t *value)
 {
-    return json_is_integer(value) && json_integer_value(value) == (int32_t)json_integer_value(value);
+    return json_is_integer(value) &&
+           json_integer_value(value) == (int32_t)json_integer_value(value);
 }
 
 /* Where jansson finds the members that count, of the kinds that are expected, they are the same. */
@@ -65,8 +66,8 @@ static void check_json(struct slice header, const struct rmq_command *command, i
     if (err == 0 && is_int32(json_object_get(root, "opaque")))
         ASSERT(command->opaque == json_integer_value(json_object_get(root, "opaque")));
     for (uint32_t i = 0; err == 0 && json_is_object(fields) && i < command->fields.count; i++) {
-        char *name = mem_try_copy(command->fields.items[i].name.bytes,
-                                  command->fields.items[i].name.size);
+        char *name =
+            mem_try_copy(command->fields.items[i].name.bytes, command->fields.items[i].name.size);
         ASSERT(name);
         const json_t *value = json_object_get(fields, name);
         if (json_is_string(value) && strlen(name) == command->fields.items[i].name.size)

@@ -23,10 +23,14 @@ static struct slice frame_json(const char *header, const char *body, uint8_t *ro
     const size_t header_size = strlen(header), body_size = strlen(body);
     assert_true(8 + header_size + body_size <= FRAME_MAX);
     const size_t rest = 4 + header_size + body_size;
-    const uint8_t head[8] = {(uint8_t)(rest >> 24),        (uint8_t)(rest >> 16),
-                             (uint8_t)(rest >> 8),         (uint8_t)rest,
-                             0,                            (uint8_t)(header_size >> 16),
-                             (uint8_t)(header_size >> 8), (uint8_t)header_size};
+    const uint8_t head[8] = {(uint8_t)(rest >> 24),
+                             (uint8_t)(rest >> 16),
+                             (uint8_t)(rest >> 8),
+                             (uint8_t)rest,
+                             0,
+                             (uint8_t)(header_size >> 16),
+                             (uint8_t)(header_size >> 8),
+                             (uint8_t)header_size};
     memcpy(room, head, sizeof head);
     memcpy(room + 8, header, header_size);
     memcpy(room + 8 + header_size, body, body_size);
@@ -81,10 +85,11 @@ static void answers_in_json_are_read(void **state)
 static void texts_in_json_are_unescaped(void **state)
 {
     (void)state;
-    static const char header[] =
-        " { \"remark\" : \"a\\n\\\"\\u00e4\\u20ac\\ud83d\\ude00\\/\" , \"extFields\" : { \"k\\t\" : "
-        "\"v\\\\\", \"n\" : 12 , \"none\" : null, \"b\":true } , \"other\":[{\"a\":[1,\"]\"]},-1.5e3],"
-        "\"code\" : -1, \"code\" : 22 } ";
+    static const char header[] = " { \"remark\" : \"a\\n\\\"\\u00e4\\u20ac\\ud83d\\ude00\\/\" , "
+                                 "\"extFields\" : { \"k\\t\" : "
+                                 "\"v\\\\\", \"n\" : 12 , \"none\" : null, \"b\":true } , "
+                                 "\"other\":[{\"a\":[1,\"]\"]},-1.5e3],"
+                                 "\"code\" : -1, \"code\" : 22 } ";
     uint8_t room[FRAME_MAX];
     struct rmq_frame frame;
     struct rmq_command command;
@@ -191,13 +196,11 @@ static void both_formats_give_back_what_went_in(void **state)
 static void binary_headers_are_as_documented(void **state)
 {
     (void)state;
-    static const uint8_t expected[] = {
-        0, 0, 0, 36, 1, 0, 0, 30, 0, 11, 1, 1, 244, 0, 0, 0, 9, 0, 0, 0, 2, 0, 0, 0,
-        0, 0, 0, 0, 9, 0, 1, 'k', 0, 0, 0, 2, 'v', 'w', 'B', 'B'};
-    struct rmq_command command = {.code = RMQ_PULL_MESSAGE,
-                                  .version = RMQ_VERSION,
-                                  .opaque = 9,
-                                  .flag = RMQ_FLAG_ONE_WAY};
+    static const uint8_t expected[] = {0, 0, 0, 36,  1, 0, 0, 30, 0,   11,  1,   1,  244, 0,
+                                       0, 0, 9, 0,   0, 0, 2, 0,  0,   0,   0,   0,  0,   0,
+                                       9, 0, 1, 'k', 0, 0, 0, 2,  'v', 'w', 'B', 'B'};
+    struct rmq_command command = {
+        .code = RMQ_PULL_MESSAGE, .version = RMQ_VERSION, .opaque = 9, .flag = RMQ_FLAG_ONE_WAY};
     struct buf *made = NULL;
     rmq_fields_add_text(&command.fields, "k", "vw");
     const struct slice bytes = encode(&command, RMQ_BINARY, slice_of("BB", 2), &made);
@@ -306,9 +309,8 @@ static void wrong_frames_are_refused_early(void **state)
     for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
         struct rmq_frame frame;
         const char *why = NULL;
-        assert_int_equal(
-            rmq_frame_parse(slice_of(rows[i].bytes, rows[i].size), 1024, &frame, &why),
-            rows[i].err);
+        assert_int_equal(rmq_frame_parse(slice_of(rows[i].bytes, rows[i].size), 1024, &frame, &why),
+                         rows[i].err);
         assert_true(rows[i].why ? why && strstr(why, rows[i].why) : !why);
     }
 }
@@ -325,8 +327,8 @@ static void too_many_fields_are_refused(void **state)
     for (uint32_t i = 0; i < RMQ_FIELDS_MAX; i++)
         size += (size_t)snprintf(text + size, sizeof text - size, ",\"%u\":\"\"", i);
     (void)snprintf(text + size, sizeof text - size, "}}");
-    assert_int_equal(
-        rmq_frame_parse(frame_json(text, "", room), RMQ_FRAME_SIZE_MAX, &frame, &why), 0);
+    assert_int_equal(rmq_frame_parse(frame_json(text, "", room), RMQ_FRAME_SIZE_MAX, &frame, &why),
+                     0);
     assert_int_equal(rmq_command_decode(&frame, &command, &why), ERR_FULL);
     assert_non_null(strstr(why, "more fields"));
     uint8_t binary[21 + 6 * (RMQ_FIELDS_MAX + 1)] = {0};

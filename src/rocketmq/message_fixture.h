@@ -30,8 +30,8 @@ static inline uint32_t message_put(uint8_t *room, size_t room_size,
     uint32_t sys_flag = message->sys_flag;
     sys_flag |= message->born_host.address_size == 16 ? 0x10 : 0;
     sys_flag |= message->store_host.address_size == 16 ? 0x20 : 0;
-    assert_true(room_size >= 128 + (size_t)message->body.size + message->topic.size +
-                                 message->properties.size);
+    assert_true(room_size >=
+                128 + (size_t)message->body.size + message->topic.size + message->properties.size);
     uint8_t *next = room + 4;
     next = rmq_put_number(next, message->is_v2 ? 0xdaa320ab : 0xdaa320a7, 4);
     next = rmq_put_number(

@@ -6,7 +6,8 @@
 enum { ROOM = 64 * 1024 };
 
 static const struct rmq_host host4 = {.address = {127, 0, 0, 1}, .address_size = 4, .port = 10911};
-static const struct rmq_host host6 = {.address = {0xfe, 0x80, [15] = 9}, .address_size = 16, .port = 7};
+static const struct rmq_host host6 = {
+    .address = {0xfe, 0x80, [15] = 9}, .address_size = 16, .port = 7};
 
 static struct rmq_message sample(void)
 {
@@ -270,9 +271,9 @@ static void properties_are_written_within_the_limit(void **state)
         memset(value, 'v', sizeof value);
         rmq_properties_init(&strbuf, rows[i].lmq_count);
         if (rows[i].size_max > 0) {
-            assert_int_equal(rmq_properties_add(&strbuf, slice_str("n"),
-                                                slice_of(value, rows[i].size_max - 3)),
-                             0);
+            assert_int_equal(
+                rmq_properties_add(&strbuf, slice_str("n"), slice_of(value, rows[i].size_max - 3)),
+                0);
             assert_int_equal(strbuf_err(&strbuf), 0);
         }
         assert_int_equal(rmq_properties_add(&strbuf, slice_str("x"), slice_str("")), 0);

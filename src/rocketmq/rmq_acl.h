@@ -9,7 +9,7 @@
 
 #define RMQ_SIGNATURE_SIZE_MAX 32u /* with its NUL */
 
-/* Adds AccessKey and Signature, whose text is written into `room`; keys and room are borrowed by the
- * fields. Returns 0 or ERR_NOMEM. */
+/* Adds AccessKey and Signature, whose text is written into `room`; keys and room are borrowed by
+ * the fields. Returns 0 or ERR_NOMEM. */
 MUST_CHECK int rmq_acl_sign(struct rmq_fields *fields, struct slice body, const char *access_key,
                             const char *secret_key, char room[RMQ_SIGNATURE_SIZE_MAX]);

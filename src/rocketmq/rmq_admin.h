@@ -1,8 +1,8 @@
 /* What the client can be asked for about a cluster: topics, groups, values kept by NameSrvs, and
  * what Brokers say of themselves. Results and errors as in rmq_requests.h.
  *
- * What concerns a whole cluster goes to every master, or every NameSrv, at once; it is done when all
- * have done it, else the result is that of the first that has not.
+ * What concerns a whole cluster goes to every master, or every NameSrv, at once; it is done when
+ * all have done it, else the result is that of the first that has not.
  *
  * Thread: the loop's.
  */
@@ -38,8 +38,8 @@ MUST_CHECK int rmq_cluster(struct rmq_client *client, rmq_result_fn *done, void 
 MUST_CHECK int rmq_route(struct rmq_client *client, const char *topic, rmq_result_fn *done,
                          void *data, struct rmq_call **ret_call);
 /* What a Broker says of itself: JSON, {"table":{"bootTimestamp":"…",…}}. */
-MUST_CHECK int rmq_broker_state(struct rmq_client *client, const char *address,
-                                rmq_result_fn *done, void *data, struct rmq_call **ret_call);
+MUST_CHECK int rmq_broker_state(struct rmq_client *client, const char *address, rmq_result_fn *done,
+                                void *data, struct rmq_call **ret_call);
 /* One of those, a number. Returns 0 or ERR_MALFORMED. Thread: any. */
 MUST_CHECK int rmq_state_number(struct slice body, const char *name, int64_t *ret_value);
 

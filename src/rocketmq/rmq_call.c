@@ -1,8 +1,8 @@
 /* A call: one request, from finding out whom to ask to its result.
  *
  * Its frame is made once, with a number that no other request of this client has, and is what every
- * attempt sends; so an answer that was late for one attempt serves the next. Between attempts a call
- * waits for its timer, or for the route of its topic; its callback never runs inside
+ * attempt sends; so an answer that was late for one attempt serves the next. Between attempts a
+ * call waits for its timer, or for the route of its topic; its callback never runs inside
  * rmq_call_start, as whatever fails there waits for the timer, too.
  */
 #include "base/mem.h"
@@ -36,7 +36,7 @@ struct rmq_call {
     struct trouble *trouble; /* owned; NULL: none so far */
     rmq_result_fn *done;
     void *data;
-    const char *topic, *wanted_broker, *wanted_address; /* in `names`; NULL: none */
+    const char *topic, *wanted_broker, *wanted_address;            /* in `names`; NULL: none */
     char broker[RMQ_NAME_SIZE_MAX], address[RMQ_ADDRESS_SIZE_MAX]; /* of the last attempt */
     char names[];
 };
@@ -110,7 +110,8 @@ static struct trouble *new_trouble(struct rmq_call *call, enum rmq_outcome outco
 static uint64_t pause_ms(const struct rmq_call *call)
 {
     const uint64_t most = MIN((uint64_t)PAUSE_MIN_MS << MIN(call->attempts, 10u), PAUSE_MAX_MS);
-    const uint64_t chance = hash_u64((uint64_t)(uint32_t)call->pending.opaque << 8 | call->attempts);
+    const uint64_t chance =
+        hash_u64((uint64_t)(uint32_t)call->pending.opaque << 8 | call->attempts);
     return most / 2 + chance % (most / 2 + 1);
 }
 
@@ -290,8 +291,8 @@ static bool choose_broker(struct rmq_call *call, const struct rmq_route *route)
 static int submit(struct rmq_call *call)
 {
     struct rmq_channel *channel = NULL;
-    const int err = rmq_client_channel(call->client, call->address, call->kind != RMQ_TO_NAMESRV,
-                                       &channel);
+    const int err =
+        rmq_client_channel(call->client, call->address, call->kind != RMQ_TO_NAMESRV, &channel);
     return err < 0 ? err : rmq_channel_submit(channel, &call->pending);
 }
 
@@ -320,8 +321,8 @@ static int attempt(struct rmq_call *call)
     if (call->kind == RMQ_TO_TOPIC)
         return attempt_by_route(call);
     copy_address(call->address, call->kind == RMQ_TO_NAMESRV
-                                             ? call->client->namesrvs[call->client->namesrv]
-                                             : call->wanted_address);
+                                    ? call->client->namesrvs[call->client->namesrv]
+                                    : call->wanted_address);
     return submit(call);
 }
 
@@ -416,8 +417,8 @@ static bool has_sound_names(const struct rmq_call_spec *spec)
            (!spec->address || strlen(spec->address) < RMQ_ADDRESS_SIZE_MAX);
 }
 
-int rmq_call_start(struct rmq_client *client, const struct rmq_call_spec *spec,
-                   rmq_result_fn *done, void *data, struct rmq_call **ret_call)
+int rmq_call_start(struct rmq_client *client, const struct rmq_call_spec *spec, rmq_result_fn *done,
+                   void *data, struct rmq_call **ret_call)
 {
     if (!has_sound_names(spec))
         return ERR_INVALID;

@@ -36,12 +36,12 @@ struct rmq_channel {
     struct list waiting; /* struct rmq_pending */
     struct hashmap by_opaque;
     uint64_t pending_size;
-    uint64_t heard_ms;     /* when anything came last */
-    uint64_t retry_at_ms;  /* not to connect before */
-    uint32_t failures;     /* since a server has answered */
-    bool wants_write;      /* the stream has not taken all */
-    struct deferred flush; /* sends what was submitted in this turn */
-    struct timer timer;    /* WAITING, DRAINING */
+    uint64_t heard_ms;          /* when anything came last */
+    uint64_t retry_at_ms;       /* not to connect before */
+    uint32_t failures;          /* since a server has answered */
+    bool wants_write;           /* the stream has not taken all */
+    struct deferred flush;      /* sends what was submitted in this turn */
+    struct timer timer;         /* WAITING, DRAINING */
     struct rmq_command command; /* the one that was received last */
 };
 
@@ -322,8 +322,8 @@ static void drain(struct rmq_channel *channel)
 static void on_answer(struct rmq_channel *channel, const struct rmq_frame *frame)
 {
     const int32_t opaque = channel->command.opaque;
-    struct hashnode *node = hashmap_find(
-        &channel->by_opaque, hash_u64((uint64_t)(uint32_t)opaque), opaque_matches, &opaque);
+    struct hashnode *node = hashmap_find(&channel->by_opaque, hash_u64((uint64_t)(uint32_t)opaque),
+                                         opaque_matches, &opaque);
     channel->failures = 0;
     if (channel->command.code == RMQ_R_GO_AWAY)
         drain(channel);
@@ -363,7 +363,8 @@ static void take_frames(struct rmq_channel *channel)
     struct rmq_frame frame;
     const char *why = NULL;
     int err;
-    while (channel->state >= OPEN && (err = rmq_inbox_take(&channel->inbox, &frame, &why)) != ERR_AGAIN) {
+    while (channel->state >= OPEN &&
+           (err = rmq_inbox_take(&channel->inbox, &frame, &why)) != ERR_AGAIN) {
         if (err == 0)
             err = rmq_command_decode(&frame, &channel->command, &why);
         if (err < 0) {
@@ -397,7 +398,9 @@ static void read_input(struct rmq_channel *channel)
         if (n <= 0) {
             const char *fault = stream_fault(channel->stream);
             lose(channel, ERR_CLOSED,
-                 n == 0 ? "the server has closed it" : fault ? fault : err_text((int)n));
+                 n == 0  ? "the server has closed it"
+                 : fault ? fault
+                         : err_text((int)n));
             return;
         }
         channel->heard_ms = loop_now_ms(channel->net.loop);

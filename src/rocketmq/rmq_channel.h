@@ -72,9 +72,10 @@ struct rmq_channel_events {
 struct rmq_channel_options {
     const char *address; /* "host:port" */
     uint32_t connect_timeout_ms;
-    uint32_t retry_min_ms, retry_max_ms; /* the pause before it connects again, and what it grows to */
-    uint64_t pending_size_max;           /* bytes of requests that are under way */
-    rmq_stage_fn *stage;                 /* NULL: none */
+    uint32_t retry_min_ms,
+        retry_max_ms;          /* the pause before it connects again, and what it grows to */
+    uint64_t pending_size_max; /* bytes of requests that are under way */
+    rmq_stage_fn *stage;       /* NULL: none */
     void *stage_data;
     struct rmq_channel_events events; /* each may be NULL */
 };

@@ -9,8 +9,8 @@
  * elsewhere), or doing it twice is the same as doing it once. A message whose fate is unknown is
  * never sent again here; that is for who knows how to recognise the copy.
  *
- * Routes are refreshed every 30 s, when a connection is lost, and when a Broker says that a topic is
- * elsewhere. Brokers get a heartbeat every 30 s. Secret keys and signatures are in no text.
+ * Routes are refreshed every 30 s, when a connection is lost, and when a Broker says that a topic
+ * is elsewhere. Brokers get a heartbeat every 30 s. Secret keys and signatures are in no text.
  *
  * Thread: the loop's.
  */
@@ -23,15 +23,15 @@ struct rmq_client;
 struct rmq_call;
 
 struct rmq_client_options {
-    const char *namesrvs;               /* "host:port" separated by ',' or ';' */
+    const char *namesrvs;                /* "host:port" separated by ',' or ';' */
     const char *access_key, *secret_key; /* NULL or "": requests are not signed */
-    const char *client_id;              /* of this process, unique in the cluster */
-    const char *producer_group;         /* in whose name messages are sent */
-    uint32_t connect_timeout_ms;        /* 0: 3,000 */
-    uint32_t request_timeout_ms;        /* of one attempt; 0: 3,000 */
-    uint32_t heartbeat_ms;              /* also of refreshing routes; 0: 30,000 */
-    uint64_t pending_size_max;          /* bytes under way on each channel; 0: 64 MiB */
-    rmq_stage_fn *stage;                /* such as TLS; NULL: none */
+    const char *client_id;               /* of this process, unique in the cluster */
+    const char *producer_group;          /* in whose name messages are sent */
+    uint32_t connect_timeout_ms;         /* 0: 3,000 */
+    uint32_t request_timeout_ms;         /* of one attempt; 0: 3,000 */
+    uint32_t heartbeat_ms;               /* also of refreshing routes; 0: 30,000 */
+    uint64_t pending_size_max;           /* bytes under way on each channel; 0: 64 MiB */
+    rmq_stage_fn *stage;                 /* such as TLS; NULL: none */
     void *stage_data;
     /* A connection was lost or could not be made; for a log. NULL: nobody wants to know. */
     void (*on_lost)(void *data, const char *address, const char *why);

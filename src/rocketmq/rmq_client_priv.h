@@ -23,8 +23,8 @@ struct rmq_client {
     uint32_t namesrv_count, namesrv; /* namesrv: index of the one in use */
     struct list lines;               /* struct rmq_line */
     uint32_t line_count;
-    struct list calls;   /* struct rmq_call */
-    struct list fanouts; /* struct rmq_fanout */
+    struct list calls;     /* struct rmq_call */
+    struct list fanouts;   /* struct rmq_fanout */
     struct hashmap topics; /* struct rmq_topic */
     struct timer heartbeat;
     uint32_t opaque; /* of the last request */
@@ -57,8 +57,8 @@ MUST_CHECK int rmq_topics_get(struct rmq_client *client, const char *name,
 /* Asks for its route, unless that is under way, or one is known that came a moment ago. Returns 0,
  * or the error of rmq_call_start. */
 MUST_CHECK int rmq_topic_refresh(struct rmq_topic *topic);
-void rmq_topics_refresh(struct rmq_client *client);                           /* every 30 s */
-void rmq_topics_lost(struct rmq_client *client, const char *address);         /* a connection */
+void rmq_topics_refresh(struct rmq_client *client);                   /* every 30 s */
+void rmq_topics_lost(struct rmq_client *client, const char *address); /* a connection */
 void rmq_topics_free(struct rmq_client *client);
 
 /* --- calls: rmq_call.c ---------------------------------------------------------------------------

@@ -6,7 +6,8 @@ static const struct rmq_result_row results[] = {
 };
 
 static const struct rmq_result_row unknown = {
-    -1, "unknown", RMQ_REFUSED, "look into the log of the server, and for what its version means by it"};
+    -1, "unknown", RMQ_REFUSED,
+    "look into the log of the server, and for what its version means by it"};
 
 const struct rmq_result_row *rmq_codes_result(int32_t code)
 {
@@ -36,16 +37,11 @@ const char *rmq_codes_request(int32_t code)
 const char *rmq_codes_outcome(enum rmq_outcome outcome)
 {
     static const char *const names[] = {
-        [RMQ_DONE] = "done",
-        [RMQ_STORED] = "stored",
-        [RMQ_NOTHING] = "nothing",
-        [RMQ_MOVED] = "moved",
-        [RMQ_BUSY] = "busy",
-        [RMQ_NO_ROUTE] = "no_route",
-        [RMQ_GO_AWAY] = "go_away",
-        [RMQ_UNAVAILABLE] = "unavailable",
-        [RMQ_DENIED] = "denied",
-        [RMQ_REFUSED] = "refused",
+        [RMQ_DONE] = "done",       [RMQ_STORED] = "stored",
+        [RMQ_NOTHING] = "nothing", [RMQ_MOVED] = "moved",
+        [RMQ_BUSY] = "busy",       [RMQ_NO_ROUTE] = "no_route",
+        [RMQ_GO_AWAY] = "go_away", [RMQ_UNAVAILABLE] = "unavailable",
+        [RMQ_DENIED] = "denied",   [RMQ_REFUSED] = "refused",
         [RMQ_UNKNOWN] = "unknown",
     };
     ASSERT((size_t)outcome < ARRAY_COUNT(names));

@@ -154,8 +154,7 @@ static void end_frame(struct buf *frame, uint8_t *next, struct slice body)
     ASSERT(next == buf_bytes(frame) + buf_size(frame));
 }
 
-static int encode_json(const struct rmq_command *command, struct slice body,
-                       struct buf **ret_frame)
+static int encode_json(const struct rmq_command *command, struct slice body, struct buf **ret_frame)
 {
     struct strbuf header;
     strbuf_init(&header, RMQ_HEADER_SIZE_MAX);
@@ -171,8 +170,8 @@ static int encode_json(const struct rmq_command *command, struct slice body,
     return err;
 }
 
-int rmq_command_encode(const struct rmq_command *command, enum rmq_format format,
-                       struct slice body, struct buf **ret_frame)
+int rmq_command_encode(const struct rmq_command *command, enum rmq_format format, struct slice body,
+                       struct buf **ret_frame)
 {
     if (format == RMQ_JSON)
         return encode_json(command, body, ret_frame);

@@ -70,8 +70,7 @@ int rmq_dial_parse(const char *address, char ret_host[RMQ_ADDRESS_SIZE_MAX], cha
 static int resolve(const char *host, const char *port, int flags, struct place *places,
                    uint32_t *ret_count)
 {
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
-                                   .ai_flags = AI_NUMERICSERV | flags};
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | flags};
     struct addrinfo *first = NULL;
     uint32_t count = 0;
     const int result = getaddrinfo(host, port, &hints, &first);
@@ -137,8 +136,8 @@ static bool attempt(struct rmq_dial *dial)
             continue;
         }
         dial->watch.fd = fd;
-        int err = connect(fd, (const struct sockaddr *)&place->address, place->size) < 0 ? -errno
-                                                                                          : 0;
+        int err =
+            connect(fd, (const struct sockaddr *)&place->address, place->size) < 0 ? -errno : 0;
         if (err == 0 || err == -EINPROGRESS || err == -EINTR)
             err = io_watch_start(dial->net.loop, &dial->watch, IO_WRITE);
         if (err == 0) {
@@ -240,8 +239,8 @@ static void begin(struct rmq_dial *dial)
     worker_submit(dial->net.workers, dial->net.mailbox, &it->work);
 }
 
-struct rmq_dial *rmq_dial_start(const struct rmq_net *net, const char *address,
-                                uint32_t timeout_ms, rmq_dial_fn *done, void *data)
+struct rmq_dial *rmq_dial_start(const struct rmq_net *net, const char *address, uint32_t timeout_ms,
+                                rmq_dial_fn *done, void *data)
 {
     struct rmq_dial *dial = mem_new(sizeof *dial);
     *dial = (struct rmq_dial){

@@ -19,7 +19,7 @@ typedef void rmq_dial_fn(void *data, int fd, int err, const char *why);
 MUST_CHECK int rmq_dial_parse(const char *address, char ret_host[RMQ_ADDRESS_SIZE_MAX],
                               char ret_port[6]);
 /* Starts. `done` runs once, later, unless cancelled. */
-struct rmq_dial *rmq_dial_start(const struct rmq_net *net, const char *address,
-                                uint32_t timeout_ms, rmq_dial_fn *done, void *data);
+struct rmq_dial *rmq_dial_start(const struct rmq_net *net, const char *address, uint32_t timeout_ms,
+                                rmq_dial_fn *done, void *data);
 /* done will not be called. NULL is fine; returns NULL. */
 struct rmq_dial *rmq_dial_cancel(struct rmq_dial *dial);

@@ -11,9 +11,9 @@
 
 #include "base/buf.h"
 
-#define RMQ_FRAME_SIZE_MAX   (16u << 20) /* whole, as servers take them by default */
-#define RMQ_FRAME_HEAD_SIZE  8u
-#define RMQ_HEADER_SIZE_MAX  ((1u << 24) - 1)
+#define RMQ_FRAME_SIZE_MAX  (16u << 20) /* whole, as servers take them by default */
+#define RMQ_FRAME_HEAD_SIZE 8u
+#define RMQ_HEADER_SIZE_MAX ((1u << 24) - 1)
 
 enum rmq_format { RMQ_JSON = 0, RMQ_BINARY = 1 };
 

@@ -44,8 +44,7 @@ static void mend(struct slice body, struct strbuf *strbuf)
     char before = '\0'; /* the last character that was not blank */
     for (size_t i = 0; i < body.size;) {
         const char c = text[i];
-        const size_t name =
-            before == '{' || before == ',' ? name_size(text + i, body.size - i) : 0;
+        const size_t name = before == '{' || before == ',' ? name_size(text + i, body.size - i) : 0;
         if (name > 0) {
             strbuf_add_bytes(strbuf, text + copied, i - copied);
             strbuf_add(strbuf, "\"");

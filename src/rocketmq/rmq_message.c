@@ -75,8 +75,7 @@ int rmq_message_decode(struct slice bytes, struct rmq_message *ret_message, cons
     message.is_v2 = magic == magic_v2;
     take_numbers(&cursor, &message);
     message.body = take_part(&cursor, rmq_cursor_u32(&cursor), bytes.buf);
-    const uint32_t topic_size =
-        message.is_v2 ? rmq_cursor_u16(&cursor) : rmq_cursor_u8(&cursor);
+    const uint32_t topic_size = message.is_v2 ? rmq_cursor_u16(&cursor) : rmq_cursor_u8(&cursor);
     message.topic = take_part(&cursor, topic_size, bytes.buf);
     message.properties = take_part(&cursor, rmq_cursor_u16(&cursor), bytes.buf);
     if (cursor.is_short)

@@ -1,4 +1,5 @@
-/* Messages as a Broker stores them, and as they come in the body of an answer: one behind the other.
+/* Messages as a Broker stores them, and as they come in the body of an answer: one behind the
+ * other.
  *
  * A message that was read through an LMQ says where it lies in its parent topic; where it lies in
  * the LMQ is in its properties (rmq_message_lmq_offset).
@@ -49,10 +50,11 @@ MUST_CHECK int rmq_message_next(struct slice *rest, struct rmq_message *ret_mess
 /* Whether the body is what the Broker got; costs about 4 ns a byte. */
 bool rmq_message_is_sound(const struct rmq_message *message);
 enum rmq_compression rmq_message_compression(const struct rmq_message *message);
-/* The body as its sender meant it: a copy where it is compressed, else a reference to, or a copy of,
- * the body as it is. Of what clients may compress with, only zlib, their default, is understood.
- * *ret_body: slice_done it. Returns 0; ERR_INVALID: compressed by other means; ERR_MALFORMED: it
- * cannot be decompressed; ERR_FULL: it would be larger than size_max; ERR_NOMEM. */
+/* The body as its sender meant it: a copy where it is compressed, else a reference to, or a copy
+ * of, the body as it is. Of what clients may compress with, only zlib, their default, is
+ * understood. *ret_body: slice_done it. Returns 0; ERR_INVALID: compressed by other means;
+ * ERR_MALFORMED: it cannot be decompressed; ERR_FULL: it would be larger than size_max; ERR_NOMEM.
+ */
 MUST_CHECK int rmq_message_body(const struct rmq_message *message, uint32_t size_max,
                                 struct slice *ret_body);
 

@@ -5,8 +5,8 @@
 enum {
     NAME_END = 1,
     VALUE_END = 2,
-    ADDED_SIZE = 512,     /* by the Broker to any message: cluster, region, unique key, trace, CRC */
-    ADDED_LMQ_SIZE = 20,  /* to one for LMQs, for each: an offset and a comma */
+    ADDED_SIZE = 512,    /* by the Broker to any message: cluster, region, unique key, trace, CRC */
+    ADDED_LMQ_SIZE = 20, /* to one for LMQs, for each: an offset and a comma */
 };
 
 static struct slice part(struct slice whole, uint32_t begin, uint32_t end)

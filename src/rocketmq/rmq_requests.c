@@ -8,9 +8,9 @@
 #include <string.h>
 
 enum {
-    LATE_MS = 10000,     /* after the time it may wait, as a Broker looks every 5 s only */
-    PATIENCE_MS = 3000,  /* for what is short, and the same when done twice */
-    PULL_SUSPEND = 2,    /* flags of a pull */
+    LATE_MS = 10000,    /* after the time it may wait, as a Broker looks every 5 s only */
+    PATIENCE_MS = 3000, /* for what is short, and the same when done twice */
+    PULL_SUSPEND = 2,   /* flags of a pull */
     PULL_SUBSCRIPTION = 4,
 };
 
@@ -57,8 +57,7 @@ int rmq_send(struct rmq_client *client, const struct rmq_send *send, rmq_result_
     rmq_fields_add_text(&fields, "f", "0");
     rmq_fields_add_int(&fields, "g", (int64_t)loop_wall_ms(client->net.loop));
     rmq_fields_add_int(&fields, "h", send->flag);
-    rmq_fields_add(&fields, "i",
-                   send->properties.size > 0 ? send->properties : slice_str(""));
+    rmq_fields_add(&fields, "i", send->properties.size > 0 ? send->properties : slice_str(""));
     rmq_fields_add_text(&fields, "j", "0");
     rmq_fields_add_text(&fields, "k", "false");
     rmq_fields_add_text(&fields, "m", "false");

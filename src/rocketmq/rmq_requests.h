@@ -1,8 +1,8 @@
 /* What the client can be asked for about messages: send, read, find, offsets, POP.
  *
- * All texts and slices are borrowed for the call. Each function returns 0, and then calls back once,
- * later, unless cancelled; or an error, and never calls back: ERR_FULL: too much is under way;
- * ERR_INVALID: a name, a size or a property is not allowed; ERR_NOMEM. ret_call may be NULL.
+ * All texts and slices are borrowed for the call. Each function returns 0, and then calls back
+ * once, later, unless cancelled; or an error, and never calls back: ERR_FULL: too much is under
+ * way; ERR_INVALID: a name, a size or a property is not allowed; ERR_NOMEM. ret_call may be NULL.
  *
  * How the results read is in rmq_results.h.
  *
@@ -31,20 +31,20 @@ struct rmq_send {
 
 /* Sends one message. Outcomes: RMQ_DONE: durable as the Broker is configured; RMQ_STORED: not so
  * durable; RMQ_UNKNOWN: it may be stored; all others: it is not. */
-MUST_CHECK int rmq_send(struct rmq_client *client, const struct rmq_send *send,
-                        rmq_result_fn *done, void *data, struct rmq_call **ret_call);
+MUST_CHECK int rmq_send(struct rmq_client *client, const struct rmq_send *send, rmq_result_fn *done,
+                        void *data, struct rmq_call **ret_call);
 
 struct rmq_pull {
     struct rmq_place place;
     const char *group;
     uint64_t offset;
-    uint32_t count_max; /* Brokers give 32 at most by default */
+    uint32_t count_max;  /* Brokers give 32 at most by default */
     uint32_t suspend_ms; /* how long a Broker may wait for a message; 0: it answers at once */
 };
 
 /* Reads from an offset on. Outcomes: RMQ_DONE, RMQ_NOTHING, RMQ_MOVED. */
-MUST_CHECK int rmq_pull(struct rmq_client *client, const struct rmq_pull *pull,
-                        rmq_result_fn *done, void *data, struct rmq_call **ret_call);
+MUST_CHECK int rmq_pull(struct rmq_client *client, const struct rmq_pull *pull, rmq_result_fn *done,
+                        void *data, struct rmq_call **ret_call);
 
 enum rmq_edge { RMQ_FIRST_OFFSET, RMQ_NEXT_OFFSET };
 /* The first offset there is, or the one that the next message gets. */
@@ -52,9 +52,8 @@ MUST_CHECK int rmq_edge(struct rmq_client *client, const struct rmq_place *place
                         enum rmq_edge edge, rmq_result_fn *done, void *data,
                         struct rmq_call **ret_call);
 /* The offset of the first message that was stored at or after a time, since 1970. */
-MUST_CHECK int rmq_search(struct rmq_client *client, const struct rmq_place *place,
-                          int64_t time_ms, rmq_result_fn *done, void *data,
-                          struct rmq_call **ret_call);
+MUST_CHECK int rmq_search(struct rmq_client *client, const struct rmq_place *place, int64_t time_ms,
+                          rmq_result_fn *done, void *data, struct rmq_call **ret_call);
 
 /* What a group has read: RMQ_NOTHING: nothing was ever noted. */
 MUST_CHECK int rmq_progress(struct rmq_client *client, const struct rmq_place *place,
@@ -67,8 +66,8 @@ MUST_CHECK int rmq_commit(struct rmq_client *client, const struct rmq_place *pla
 struct rmq_query {
     const char *topic, *broker;
     const char *key;
-    bool is_unique_key;         /* else one of KEYS */
-    int64_t begin_ms, end_ms;   /* stored between, since 1970 */
+    bool is_unique_key;       /* else one of KEYS */
+    int64_t begin_ms, end_ms; /* stored between, since 1970 */
     uint32_t count_max;
 };
 MUST_CHECK int rmq_query(struct rmq_client *client, const struct rmq_query *query,

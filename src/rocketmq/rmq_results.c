@@ -30,8 +30,8 @@ int rmq_result_sent(const struct rmq_result *result, struct rmq_sent *ret_sent)
     if (!id.bytes || take_offset(result, "queueId", &queue_id) < 0 || queue_id > INT32_MAX ||
         take_offset(result, "queueOffset", &offset) < 0)
         return ERR_MALFORMED;
-    *ret_sent = (struct rmq_sent){
-        .message_id = id, .queue_id = (uint32_t)queue_id, .queue_offset = offset};
+    *ret_sent =
+        (struct rmq_sent){.message_id = id, .queue_id = (uint32_t)queue_id, .queue_offset = offset};
     return 0;
 }
 

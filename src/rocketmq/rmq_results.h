@@ -30,8 +30,8 @@ MUST_CHECK int rmq_result_offset(const struct rmq_result *result, uint64_t *ret_
 /* The value of rmq_kv_get. */
 struct slice rmq_result_value(const struct rmq_result *result);
 
-/* Of rmq_pop, RMQ_DONE: the receipt of one message of the body. lmq: as in the place that was popped,
- * or NULL. Adds the handle to `handle`, whose strbuf_err is the caller's to check. */
+/* Of rmq_pop, RMQ_DONE: the receipt of one message of the body. lmq: as in the place that was
+ * popped, or NULL. Adds the handle to `handle`, whose strbuf_err is the caller's to check. */
 MUST_CHECK int rmq_result_receipt(const struct rmq_result *result,
                                   const struct rmq_message *message, const char *lmq,
                                   struct strbuf *handle, uint64_t *ret_offset);

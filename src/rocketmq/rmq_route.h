@@ -12,8 +12,8 @@
 #define RMQ_ROUTE_BROKERS_MAX 512u
 #define RMQ_ROUTE_COPIES_MAX  8u /* master and replicas of one */
 
-#define RMQ_PERM_WRITE 2u
-#define RMQ_PERM_READ  4u
+#define RMQ_PERM_WRITE        2u
+#define RMQ_PERM_READ         4u
 
 struct rmq_copy {
     int64_t id; /* 0: the master */
@@ -36,8 +36,8 @@ struct rmq_route {
 
 /* Reads the body of an answer to GET_ROUTEINFO_BY_TOPIC, or to GET_BROKER_CLUSTER_INFO (which knows
  * nothing of queues). *ret_route: rmq_route_free it.
- * Returns 0; ERR_MALFORMED: *ret_why (constant text) says what is wrong; ERR_FULL: more Brokers than
- * RMQ_ROUTE_BROKERS_MAX; ERR_NOMEM. */
+ * Returns 0; ERR_MALFORMED: *ret_why (constant text) says what is wrong; ERR_FULL: more Brokers
+ * than RMQ_ROUTE_BROKERS_MAX; ERR_NOMEM. */
 MUST_CHECK int rmq_route_parse(struct slice body, struct rmq_route **ret_route,
                                const char **ret_why);
 MUST_CHECK int rmq_route_parse_cluster(struct slice body, struct rmq_route **ret_route,

@@ -241,8 +241,8 @@ static int create_group(struct job *job)
 
 static int kv_put(struct job *job)
 {
-    return rmq_kv_put(job->probe->client, text(job, "space"), text(job, "key"),
-                      text(job, "value"), on_result, job);
+    return rmq_kv_put(job->probe->client, text(job, "space"), text(job, "key"), text(job, "value"),
+                      on_result, job);
 }
 
 static int kv_get(struct job *job)

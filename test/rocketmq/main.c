@@ -1,6 +1,7 @@
 #include "probe.h"
 
 #include "base/mem.h"
+#include "net/tls_client.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -34,7 +35,8 @@ static void take_lines(struct input *input)
     if (strbuf_take(&input->text, &text, &size) < 0)
         exit(1);
     char *line = text;
-    for (char *end; line && (end = memchr(line, '\n', size - (size_t)(line - text))); line = end + 1)
+    for (char *end; line && (end = memchr(line, '\n', size - (size_t)(line - text)));
+         line = end + 1)
         take_line(input->probe, line, (size_t)(end - line));
     if (line)
         strbuf_add_bytes(&input->text, line, size - (size_t)(line - text));
@@ -64,12 +66,18 @@ static void on_lost(void *data, const char *address, const char *why)
     (void)fprintf(stderr, "lost %s: %s\n", address, why);
 }
 
-static void take_arguments(int argc, char **argv, struct rmq_client_options *options)
+static void take_arguments(int argc, char **argv, struct rmq_client_options *options,
+                           struct tls_client_options *tls)
 {
     static const struct option long_options[] = {
-        {"namesrv", required_argument, NULL, 'n'},    {"access-key", required_argument, NULL, 'a'},
-        {"secret-key", required_argument, NULL, 's'}, {"timeout-ms", required_argument, NULL, 't'},
-        {"heartbeat-ms", required_argument, NULL, 'h'}, {0},
+        {"namesrv", required_argument, NULL, 'n'},
+        {"access-key", required_argument, NULL, 'a'},
+        {"secret-key", required_argument, NULL, 's'},
+        {"timeout-ms", required_argument, NULL, 't'},
+        {"heartbeat-ms", required_argument, NULL, 'h'},
+        {"tls-ca", required_argument, NULL, 'c'},
+        {"tls-name", required_argument, NULL, 'N'},
+        {0},
     };
     for (int c; (c = getopt_long(argc, argv, "", long_options, NULL)) != -1;) {
         if (c == 'n')
@@ -82,6 +90,10 @@ static void take_arguments(int argc, char **argv, struct rmq_client_options *opt
             options->request_timeout_ms = (uint32_t)strtoul(optarg, NULL, 10);
         else if (c == 'h')
             options->heartbeat_ms = (uint32_t)strtoul(optarg, NULL, 10);
+        else if (c == 'c')
+            tls->ca_file = optarg;
+        else if (c == 'N')
+            tls->server_name = optarg;
         else
             exit(2);
     }
@@ -111,13 +123,25 @@ int main(int argc, char **argv)
     struct rmq_net net = {0};
     struct rmq_client_options options = {
         .namesrvs = "", .client_id = "probe", .producer_group = "probe", .on_lost = on_lost};
-    take_arguments(argc, argv, &options);
+    struct tls_client_options tls_options = {0};
+    struct tls_client *tls = NULL;
+    struct errmsg why = {0};
+    take_arguments(argc, argv, &options, &tls_options);
+    if (tls_options.ca_file) {
+        if (tls_client_new(&tls_options, &tls, &why) < 0) {
+            (void)fprintf(stderr, "%s\n", why.text);
+            return 2;
+        }
+        options.stage = tls_client_stage;
+        options.stage_data = tls;
+    }
     list_init(&probe.jobs);
     if (loop_new(&probe.loop, NULL) < 0 || mailbox_new(probe.loop, &net.mailbox, NULL) < 0 ||
         worker_pool_new(1, &net.workers, NULL) < 0)
         return 1;
     net.loop = probe.loop;
     const int status = run(&probe, &net, &options);
+    (void)tls_client_free(tls);
     (void)worker_pool_free(net.workers);
     (void)mailbox_free(net.mailbox);
     (void)loop_free(probe.loop);

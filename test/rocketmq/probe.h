@@ -1,7 +1,7 @@
 /* Probe: does what it is told with the client of RocketMQ, for tests against real servers.
  *
  *     tidemq-rocketmq --namesrv HOST:PORT[,HOST:PORT…] [--access-key KEY --secret-key KEY]
- *                     [--timeout-ms N] [--heartbeat-ms N]
+ *                     [--timeout-ms N] [--heartbeat-ms N] [--tls-ca FILE [--tls-name NAME]]
  *
  * Each line on stdin is a JSON object: "do" names the command, "id" comes back with its result, the
  * rest are its arguments (commands.c). Commands start as they are read, without waiting for each
