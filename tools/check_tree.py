@@ -25,6 +25,7 @@ ALLOWED = {
     'store': 'base io',
     'store/mem': 'base io store',
     'store/local': 'base io store',
+    'rocketmq': 'base io net',
     'auth': 'base io mqtt net store',
     'broker': 'base io mqtt store auth',
     'proxy': 'base io net mqtt auth broker',
@@ -48,13 +49,14 @@ OWNERS = {
     r'lmdb\.h': r'store/local/',
     r'yaml\.h': r'app/',
     r'microhttpd\.h': r'admin/',
-    r'jansson\.h': r'admin/|app/|auth/|cli/|etcd/',
+    r'jansson\.h': r'admin/|app/|auth/|cli/|etcd/|rocketmq/',
     r'rhonabwy\.h': r'auth/',
     r'sodium\.h': r'auth/|admin/|etcd/',
     r'crypt\.h': r'auth/',
-    r'gnutls/': r'auth/|net/|wire/',
+    r'gnutls/': r'auth/|net/|rocketmq/|wire/',
     r'ngtcp2/': r'net/',
     r'curl/': r'cli/|net/',
+    r'zlib\.h': r'rocketmq/',
     r'assert\.h': r'(?!)',  # ours stays on in release builds
 }
 
@@ -64,14 +66,15 @@ LIBRARY_OWNERS = {
     'PkgConfig::LMDB': 'store/local',
     'PkgConfig::YAML': 'app',
     'PkgConfig::MHD': 'admin',
-    'PkgConfig::JANSSON': 'admin app auth cli etcd',
+    'PkgConfig::JANSSON': 'admin app auth cli etcd rocketmq',
     'PkgConfig::RHONABWY': 'auth',
     'PkgConfig::SODIUM': 'auth admin etcd',
-    'PkgConfig::GNUTLS': 'wire net auth',
+    'PkgConfig::GNUTLS': 'wire net auth rocketmq',
     'PkgConfig::NGTCP2': 'net',
     'crypt': 'auth',
     'm': 'broker',
     'PkgConfig::CURL': 'cli net',
+    'PkgConfig::ZLIB': 'rocketmq',
 }
 
 # Unbounded, not reentrant, unable to report an error, or a wait where an event should be awaited.

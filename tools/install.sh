@@ -24,6 +24,7 @@ libgnutls28-dev TLS, and imported password hashes
 libngtcp2-dev MQTT over QUIC
 libngtcp2-crypto-gnutls-dev MQTT over QUIC
 libcrypt-dev imported password hashes
+zlib1g-dev messages that clients of RocketMQ have compressed
 '
 
 run_packages='
