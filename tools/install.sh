@@ -46,7 +46,6 @@ mosquitto-clients command line clients
 chromium a web page as a client
 haproxy a load balancer in front of the server under test
 etcd-server metadata store of the cluster tests
-util-linux ends servers of the cluster tests with their test
 curl examples of the documentation
 openssl certificates of the tests and of the documentation
 libmosquitto-dev client library under test

@@ -7,6 +7,7 @@ Each starts its own servers on free ports, prints its tables and ends them.
     python3 bench/cluster/experiments.py etcd      rates, watch latency, leases, size of 100,000 keys
     python3 bench/cluster/experiments.py groups    100,000 consumer groups, or one group on 100,000 LMQs
     python3 bench/cluster/experiments.py rebuild   what a Broker that was killed loses, and the gate
+    python3 bench/cluster/experiments.py failover  what a promoted replica knows of offsets and POP
     python3 bench/cluster/experiments.py lag       how far dispatch to LMQs lags behind acknowledgements
 
     --quick    small counts, to see that it works
@@ -18,7 +19,7 @@ import argparse
 import importlib
 
 PARTS = {"order": "order", "pop": "pop", "etcd": "etcd_load", "groups": "groups",
-         "rebuild": "rebuild", "lag": "lag"}
+         "rebuild": "rebuild", "failover": "failover", "lag": "lag"}
 
 
 def main():

@@ -35,7 +35,7 @@ def through(server, requests):
     seconds = lab.pump(lanes)
     for lane in lanes:
         lane.client.close()
-        assert set(lane.codes) == {0}, lane.codes
+        assert set(lane.codes) <= {0}, lane.codes
     return len(requests) / seconds, lanes
 
 

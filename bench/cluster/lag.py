@@ -38,7 +38,7 @@ def one_load(server, fan, seconds, rate=None):
     probe = Probe(server)
     probe.start()
     names = ",".join(f"{LMQ}l{number:04}" for number in range(fan))
-    sent, behind, latencies = 0, 0, []
+    sent, behind, latencies, cpu = 0, 0, [], server.cpu_s()
     with server.client(120) as client, server.client(120) as other:
         template = lab.send_template(lab.TOPIC, 0, names, 256)
         began = time.monotonic()
@@ -54,12 +54,14 @@ def one_load(server, fan, seconds, rate=None):
         last = f"{LMQ}end-{time.monotonic_ns()}"
         client.send_message(lab.TOPIC, b"end", {"INNER_MULTI_DISPATCH": last})
         drained = lab.until_pullable(client, last)
+        cpu = server.cpu_s() - cpu
     probe.ended = True
     probe.join()
     lags = [lag for _, _, lag in probe.samples]
     return (fan, "as fast as it goes" if rate is None else f"{rate:,}/s", f"{sent / took:,.0f}",
             f"{sent * fan / took:,.0f}", lab.p50_p99(latencies), len(lags),
-            lab.p50_p99(lags), f"{max(lags):.2f}", f"{drained:.2f}", f"{behind:,}")
+            lab.p50_p99(lags), f"{max(lags):.2f}", f"{drained:.2f}", f"{behind:,}",
+            f"{cpu / sent * 1e6:.0f}")
 
 
 def run(quick):
@@ -73,4 +75,4 @@ def run(quick):
     lab.table(f"Lag of dispatch under loads of {seconds} s",
               ("LMQs per message", "offered", "accepted msg/s", "LMQ entries/s", "ack p50 / p99 ms",
                "probes", "ack to readable p50 / p99 ms", "at most s", "until all was dispatched s",
-               "dispatchBehindBytes at most"), rows)
+               "dispatchBehindBytes at most", "CPU us of the Broker per message"), rows)

@@ -20,19 +20,35 @@ class Consumer(threading.Thread):
         self.server, self.queue, self.group, self.invisible_ms = server, queue, group, invisible_ms
         self.got, self.latencies_s, self.ack_s, self.ended = [], [], [], False
 
+    def take(self, number, sent):
+        """Notes a message that has just come."""
+        self.got.append(number)
+        self.latencies_s.append(time.monotonic() - sent)
+
     def run(self):
         with self.server.client(60) as client:
             while not self.ended:
                 popped = client.pop(self.queue, self.group, BROKER, poll_ms=2000,
                                     invisible_ms=self.invisible_ms)
-                now = time.monotonic()
                 for one in popped:
-                    number, sent = MARKED.unpack(one.message.body)
-                    self.got.append(number)
-                    self.latencies_s.append(now - sent)
+                    self.take(*MARKED.unpack(one.message.body))
+                for one in popped:
                     began = time.monotonic()
                     client.ack(one)
                     self.ack_s.append(time.monotonic() - began)
+
+
+class Reader(Consumer):
+    """The same by PULL, which needs no acknowledgement, for comparison."""
+
+    def run(self):
+        with self.server.client(60) as client:
+            offset = 0
+            while not self.ended:
+                got = client.pull(self.queue, 0, offset, suspend_ms=2000)
+                for message in got.messages:
+                    self.take(*MARKED.unpack(message.body))
+                offset = got.next_offset
 
 
 def send_marked(client, queue, number):
@@ -41,12 +57,13 @@ def send_marked(client, queue, number):
                         number % 64)
 
 
-def latency(server, consumers, count, pause_s):
+def latency(server, kind, consumers, count, pause_s):
     """Sends at a steady rate to waiting consumers. Returns a row."""
-    queue, group = f"{LMQ}lat-{consumers}", f"g-lat-{consumers}"
+    name = f"lat-{kind.__name__}-{consumers}"
+    queue, group = f"{LMQ}{name}", f"g-{name}"
     with server.client(60) as client:
         client.create_group(group)
-        members = [Consumer(server, queue, group) for _ in range(consumers)]
+        members = [kind(server, queue, group) for _ in range(consumers)]
         for member in members:
             member.start()
         for number in range(count):
@@ -63,8 +80,8 @@ def latency(server, consumers, count, pause_s):
     shares = "-".join(str(share) for share in sorted(len(member.got) for member in members))
     latencies = [value for member in members for value in member.latencies_s]
     acks = [value for member in members for value in member.ack_s]
-    return (consumers, count, len(set(got)), len(got) - len(set(got)), shares,
-            lab.p50_p99(latencies), lab.p50_p99(acks))
+    return ("PULL" if kind is Reader else "POP", consumers, count, len(set(got)),
+            len(got) - len(set(got)), shares, lab.p50_p99(latencies), lab.p50_p99(acks) if acks else "-")
 
 
 def fill(server, queue, count):
@@ -90,13 +107,16 @@ def rates(server, count):
     fill(server, queue, count)
     with server.client(60) as client:
         client.create_group(group)
-        began = time.monotonic()
+        began, cpu = time.monotonic(), [server.cpu_s()]
         popped = pop_all(client, queue, group, count)
         pop_rate = len(popped) / (time.monotonic() - began)
         lane = lab.Lane(client, [lab.Template(ACK, one.fields()) for one in popped], 64)
+        cpu.append(server.cpu_s())
         ack_rate = len(popped) / lab.pump([lane])
-    return (len(popped), f"{pop_rate:,.0f}", f"{ack_rate:,.0f}",
-            lab.p50_p99(lane.latencies_s), lane.codes)
+        cpu.append(server.cpu_s())
+    each = [f"{(end - begin) / len(popped) * 1e6:.0f}" for begin, end in zip(cpu, cpu[1:])]
+    return (len(popped), f"{pop_rate:,.0f}", f"{ack_rate:,.0f}", lab.p50_p99(lane.latencies_s),
+            lane.codes, *each)
 
 
 def redelivery(server, invisible_ms, count, renew=False):
@@ -157,13 +177,15 @@ def run(quick):
     small = 10 if quick else 1
     for version in lab.jars.VERSIONS[: 1 if quick else 2]:
         with lab.broker(version=version) as server:
-            rows = [latency(server, consumers, 1000 // small, 0.01) for consumers in (1, 4)]
+            rows = [latency(server, kind, consumers, 1000 // small, 0.01)
+                    for kind, consumers in ((Reader, 1), (Consumer, 1), (Consumer, 4))]
             lab.table(f"RocketMQ {version}: a message every 10 ms to waiting consumers",
-                      ("consumers", "sent", "received", "twice", "share of each",
-                       "send to POP p50 / p99 ms", "ACK p50 / p99 ms"), rows)
+                      ("by", "consumers", "sent", "received", "twice", "share of each",
+                       "send to receipt p50 / p99 ms", "ACK p50 / p99 ms"), rows)
             rows = [rates(server, 20_000 // small)]
             lab.table(f"RocketMQ {version}: a backlog, one connection, 32 per POP, 64 ACK under way",
-                      ("messages", "popped/s", "acknowledged/s", "ACK p50 / p99 ms", "codes"), rows)
+                      ("messages", "popped/s", "acknowledged/s", "ACK p50 / p99 ms", "codes",
+                       "CPU us of the Broker per POP of a message", "per ACK"), rows)
             rows = [redelivery(server, 2000, 20), redelivery(server, 10_000, 20),
                     redelivery(server, 2000, 20, renew=True)]
             lab.table(f"RocketMQ {version}: nobody acknowledged",

@@ -7,6 +7,7 @@ launching thread must live as long as the process, so launch from the main threa
 """
 
 import contextlib
+import ctypes
 import itertools
 import os
 import pathlib
@@ -18,16 +19,28 @@ import socket
 import subprocess
 import time
 
-START_TIMEOUT_S = 120
+START_TIMEOUT_S = 300  # a Broker computes for ten seconds and more
 STOP_TIMEOUT_S = 60
 PORTS_BEGIN, PORTS_END = 12000, 30000  # below the ports that the kernel gives to clients
 
+PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+_LIBC = ctypes.CDLL(None)
 _next_port = itertools.count(PORTS_BEGIN + os.getpid() * 61 % (PORTS_END - PORTS_BEGIN))
+
+
+def _die_with(parent):
+    """What a new process does before it becomes the server: asks to be killed when its parent ends,
+    unless that is gone already."""
+    def ask():
+        if _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0 or os.getppid() != parent:
+            os._exit(1)
+    return ask
 
 
 def is_free(port):
     """Whether nobody is bound to a port now."""
     with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # ended connections do not count
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
@@ -91,11 +104,11 @@ class Process:
         self.prepare()
         self._seen = self.output_path.stat().st_size if self.output_path.exists() else 0
         self.launched_at = time.monotonic()
-        words = ["setpriv", "--pdeathsig", "KILL", *map(str, self.command())]
         with open(self.output_path, "ab") as out:
             self.process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.folder,
-                env={**os.environ, **self.environment()}, start_new_session=True)
+                [*map(str, self.command())], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                cwd=self.folder, env={**os.environ, **self.environment()}, start_new_session=True,
+                preexec_fn=_die_with(os.getpid()))
         return self
 
     def wait_ready(self, timeout_s=START_TIMEOUT_S):

@@ -337,7 +337,7 @@ class Connection:
 
 
 class NameSrvClient(Connection):
-    """What one asks a NameSrv, or the controller in it."""
+    """What one asks a NameSrv."""
 
     def route(self, topic):
         """Where a topic lives. Raises Refused(17)."""
@@ -349,12 +349,17 @@ class NameSrvClient(Connection):
         return {name: {int(key): address for key, address in entry["brokerAddrs"].items()}
                 for name, entry in table.items()}
 
-    def controller_metadata(self):
-        """The controller's view of itself: isLeader, controllerLeaderAddress, …"""
+
+class ControllerClient(Connection):
+    """What one asks the controller in a NameSrv; it has a port of its own."""
+
+    def metadata(self):
+        """Its view of itself: isLeader, controllerLeaderAddress, …"""
         return self.call(CONTROLLER_METADATA).fields
 
     def sync_state(self, names):
-        """Of each Broker group its master and who is in sync, as the leading controller knows it."""
+        """Of each Broker group its master and who is in sync. Raises Refused(2007) by one that does
+        not lead."""
         body = json.dumps(list(names)).encode()
         return loose_json(self.call(CONTROLLER_SYNC_STATE, body=body).body)["replicasInfoTable"]
 
