@@ -190,7 +190,7 @@ def run(quick):
     with lab.servers() as group:
         for options, count in (((), 1), ((), 3), (("--unsafe-no-fsync",), 1)):
             etcds = members(group, count, *options)
-            shapes = ((1, 1, 1000), (16, 1, 4000), (64, 1, 6000), (4, 16, 1600), (4, 100, 600))
+            shapes = ((1, 1, 500), (16, 1, 2000), (64, 1, 4000), (4, 16, 800), (4, 100, 300))
             for connections, batch, transactions_ in shapes:
                 row = measured(etcds, connections, batch, transactions_ // part, VALUE)
                 rows.append((f"{row[0]}{' without fsync' if options else ''}", *row[1:]))

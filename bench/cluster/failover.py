@@ -1,5 +1,5 @@
 """The master of a Broker group in controller mode is killed: what its promoted replica knows of
-messages, consumer offsets and POP, with either way of keeping offsets (configManagerVersion)."""
+messages, consumer offsets and POP, with each way of keeping indexes and offsets."""
 
 import time
 
@@ -12,14 +12,16 @@ PATIENCE_S = 120
 SYNC_S = 40  # a replica fetches offsets every ten seconds
 NORMAL, LMQ_GROUP = "readers-1", f"{LMQ}CG"
 QUEUE, POP_QUEUE, POP_GROUP = f"{LMQ}inbox", f"{LMQ}shared", "sharers"
-KINDS = {"group on a topic": (NORMAL, lab.TOPIC), "group on an LMQ": (NORMAL, QUEUE),
-         "%LMQ% group on an LMQ": (LMQ_GROUP, QUEUE)}
+KINDS = {"group on a topic": (NORMAL, lab.TOPIC, 0),
+         "the same, queue 1,000,000, which there is not": (NORMAL, lab.TOPIC, 1_000_000),
+         "group on an LMQ": (NORMAL, QUEUE, 0), "%LMQ% group on an LMQ": (LMQ_GROUP, QUEUE, 0)}
+WAYS = (("default", "v1"), ("defaultRocksDB", "v1"), ("defaultRocksDB", "v2"))
 
 
-def offset_of(client, group, queue):
+def offset_of(client, group, queue, queue_id):
     """An offset as a number, or what stands in its place."""
     try:
-        found = client.query_offset(group, queue)
+        found = client.query_offset(group, queue, queue_id)
     except Refused as refused:
         return f"refused, {refused.code}"
     return "none" if found is None else found
@@ -34,8 +36,8 @@ def fill(client, name):
         client.send_message(lab.TOPIC, str(number).encode(),
                             {"INNER_MULTI_DISPATCH": f"{QUEUE},{POP_QUEUE}"})
     lab.drain(client, POP_QUEUE, COUNT)
-    for group, queue in KINDS.values():
-        client.commit_offset(group, queue, COUNT - 10)
+    for group, queue, queue_id in KINDS.values():
+        client.commit_offset(group, queue, COUNT - 10, queue_id)
     popped = client.pop(POP_QUEUE, POP_GROUP, name, count=COUNT // 4, invisible_ms=1_000)
     popped += client.pop(POP_QUEUE, POP_GROUP, name, count=COUNT // 4, invisible_ms=1_000)
     for one in popped[: COUNT // 4]:
@@ -80,11 +82,11 @@ def popped_again(client, acknowledged, waiting):
             f"{len(waiting & set(seen))} of {len(waiting)}", f"{len(rest)} of {COUNT // 2}")
 
 
-def one_way(config_version, version):
+def one_way(store, config_version, version):
     """One failover. Returns its row."""
     with lab.servers() as group:
         cluster = Cluster(group, namesrvs=1, broker_groups=1, etcds=0, version=version,
-                          broker_config={"configManagerVersion": config_version})
+                          broker_config={"storeType": store, "configManagerVersion": config_version})
         cluster.start()
         first = cluster.master("broker-a")
         with first.client(60) as client:
@@ -98,17 +100,17 @@ def one_way(config_version, version):
             complete = len(lab.drain(client, QUEUE, COUNT))
             offsets = [offset_of(client, *kind) for kind in KINDS.values()]
             pops = popped_again(client, acknowledged, waiting)
-    return (version, config_version, f"{seconds:.1f}", f"{complete} of {COUNT}", *offsets, *pops)
+    return (version, store, config_version, f"{seconds:.1f}", f"{complete} of {COUNT}", *offsets, *pops)
 
 
 def run(quick):
     """Prints the table."""
     rows = []
     for version in lab.jars.VERSIONS[: 1 if quick else 2]:
-        for config_version in ("v1", "v2"):
-            rows.append(one_way(config_version, version))
+        for store, config_version in WAYS:
+            rows.append(one_way(store, config_version, version))
             lab.say(*rows[-1])
     lab.table(f"kill -9 of a master, offsets of {COUNT - 10} stored before the replica's last fetch",
-              ("version", "configManagerVersion", "next acknowledgement after s", "messages in the LMQ",
+              ("version", "storeType", "configManagerVersion", "next acknowledgement after s", "messages in the LMQ",
                *(f"offset of {kind}" for kind in KINDS), "POP: acknowledged ones again",
                "waiting ones again", "untouched ones"), rows)

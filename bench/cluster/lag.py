@@ -66,7 +66,7 @@ def one_load(server, fan, seconds, rate=None):
 
 def run(quick):
     """Prints the table."""
-    seconds, rows = (2 if quick else 10), []
+    seconds, rows = (2 if quick else 8), []
     with lab.broker() as server:
         for fan, rate in ((1, 100), (1, 1000), (1, None), (16, 500), (16, None), (64, None), (200, None),
                           (1, 100)):

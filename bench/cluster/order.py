@@ -95,7 +95,7 @@ def many_queues(server, label, queues, count):
 
 def run(quick):
     """Prints the tables."""
-    count, runs = (400, 1) if quick else (2000, 5)
+    count, runs = (400, 1) if quick else (1000, 3)
     shapes = ((1, 1), (1, 2), (1, 16), (1, 256), (2, 1), (4, 64))
     rows, more = [], []
     for threads in (None, 1, 4):

@@ -182,7 +182,7 @@ def run(quick):
             lab.table(f"RocketMQ {version}: a message every 10 ms to waiting consumers",
                       ("by", "consumers", "sent", "received", "twice", "share of each",
                        "send to receipt p50 / p99 ms", "ACK p50 / p99 ms"), rows)
-            rows = [rates(server, 20_000 // small)]
+            rows = [rates(server, 10_000 // small)]
             lab.table(f"RocketMQ {version}: a backlog, one connection, 32 per POP, 64 ACK under way",
                       ("messages", "popped/s", "acknowledged/s", "ACK p50 / p99 ms", "codes",
                        "CPU us of the Broker per POP of a message", "per ACK"), rows)

@@ -70,7 +70,7 @@ def one_life(server, label, count, fill, gated, kill=True):
 
 def run(quick):
     """Prints the table."""
-    count, fill = (50, 500) if quick else (300, 10_000)
+    count, fill = (50, 500) if quick else (300, 5_000)
     rows = []
     for version in lab.jars.VERSIONS[: 1 if quick else 2]:
         with lab.broker(version=version) as server:
