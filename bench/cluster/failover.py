@@ -15,6 +15,7 @@ QUEUE, POP_QUEUE, POP_GROUP = f"{LMQ}inbox", f"{LMQ}shared", "sharers"
 KINDS = {"group on a topic": (NORMAL, lab.TOPIC, 0),
          "the same, queue 1,000,000, which there is not": (NORMAL, lab.TOPIC, 1_000_000),
          "group on an LMQ": (NORMAL, QUEUE, 0), "%LMQ% group on an LMQ": (LMQ_GROUP, QUEUE, 0)}
+BOTH = (NORMAL, f"{LMQ}both", 0)  # stored at the replica, too
 WAYS = (("default", "v1"), ("defaultRocksDB", "v1"), ("defaultRocksDB", "v2"))
 
 
@@ -47,12 +48,20 @@ def fill(client, name):
 
 
 def wait_for_sync(replica, wanted):
-    """Waits until a replica knows an offset of a group on a topic; then what it knows of all."""
+    """Waits until a replica knows the offset of a group on a topic, and stores one there.
+    Returns what it knew of each kind before."""
     deadline = time.monotonic() + SYNC_S
     with replica.client(30) as client:
-        while (offset_of(client, *KINDS["group on a topic"]) != wanted and time.monotonic() < deadline):
+        while offset_of(client, *KINDS["group on a topic"]) != wanted and time.monotonic() < deadline:
             time.sleep(0.2)
         time.sleep(SYNC_S / 4)  # what comes in a later round of the same fetch
+        known = [offset_of(client, *kind) for kind in KINDS.values()]
+        try:
+            client.commit_offset(*BOTH[:2], wanted, BOTH[2])
+        except Refused as refused:
+            lab.say("the replica refused to store an offset:", refused)
+        time.sleep(SYNC_S / 2)  # would the next fetch take it away?
+    return ", ".join(map(str, known))
 
 
 def promoted_after(cluster, first, killed_at):
@@ -92,15 +101,15 @@ def one_way(store, config_version, version):
         with first.client(60) as client:
             acknowledged, waiting = fill(client, "broker-a")
         replica = next(broker for broker in cluster.brokers["broker-a"] if broker is not first)
-        wait_for_sync(replica, COUNT - 10)
+        known = wait_for_sync(replica, COUNT - 10)
         killed_at = time.monotonic()
         first.kill()
         address, seconds = promoted_after(cluster, first, killed_at)
         with BrokerClient(address, 60) as client:
             complete = len(lab.drain(client, QUEUE, COUNT))
-            offsets = [offset_of(client, *kind) for kind in KINDS.values()]
+            offsets = [offset_of(client, *kind) for kind in (*KINDS.values(), BOTH)]
             pops = popped_again(client, acknowledged, waiting)
-    return (version, store, config_version, f"{seconds:.1f}", f"{complete} of {COUNT}", *offsets, *pops)
+    return (version, store, config_version, known, f"{seconds:.1f}", f"{complete} of {COUNT}", *offsets, *pops)
 
 
 def run(quick):
@@ -111,6 +120,9 @@ def run(quick):
             rows.append(one_way(store, config_version, version))
             lab.say(*rows[-1])
     lab.table(f"kill -9 of a master, offsets of {COUNT - 10} stored before the replica's last fetch",
-              ("version", "storeType", "configManagerVersion", "next acknowledgement after s", "messages in the LMQ",
-               *(f"offset of {kind}" for kind in KINDS), "POP: acknowledged ones again",
+              ("version", "storeType", "configManagerVersion",
+               "the four offsets at the replica before", "next acknowledgement after s",
+               "messages in the LMQ",
+               *(f"offset of {kind}" for kind in KINDS),
+               "group on an LMQ, stored at the replica, too", "POP: acknowledged ones again",
                "waiting ones again", "untouched ones"), rows)

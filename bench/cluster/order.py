@@ -44,6 +44,7 @@ def one_run(server, label, run, count, connections, window):
         cpu = server.cpu_s() - cpu
         for lane in lanes:
             lane.client.close()
+    with server.client(60) as client:  # a Broker closes what was idle for two minutes
         in_topic = numbers_in(client, topic, count)
         in_lmq = numbers_in(client, queue, count)
     late, far = disorder(in_topic)
