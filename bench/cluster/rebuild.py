@@ -10,10 +10,13 @@ FILLER = 64  # LMQs each filler message goes to, other ones for each message
 
 
 def send_numbered(client, queues, mark):
-    """A message to each LMQ."""
+    """A message to each LMQ. Returns how many looked empty just before."""
+    empty = 0
     for index, queue in enumerate(queues):
+        empty += client.max_offset(queue) == 0
         client.send_message(lab.TOPIC, f"{mark} {queue}".encode(), {"INNER_MULTI_DISPATCH": queue},
                             index % 64)
+    return empty
 
 
 def bodies(client, queue):
@@ -62,13 +65,8 @@ def one_life(server, label, count, fill, gated, kill=True):
         gate(client, f"{label}-before")
     with first_connection(server, kill) as client:
         began = time.monotonic()
-        empty = sum(client.max_offset(queue) == 0 for queue in queues)
         waited = gate(client, f"{label}-after") if gated else 0
-        still = sum(client.max_offset(queue) == 0 for queue in queues)
-        try:
-            send_numbered(client, queues, "after")
-        except Refused as refused:
-            lab.say("a send was refused:", refused)
+        empty = send_numbered(client, queues, "after")
         if not gated:
             gate(client, f"{label}-after")
         took = time.monotonic() - began
@@ -77,8 +75,7 @@ def one_life(server, label, count, fill, gated, kill=True):
         lost = sum(bodies(client, queue) != both for queue, both in zip(queues, wanted))
     return (server.version, "kill -9" if kill else "SIGTERM",
             "yes" if gated else "no", f"{server.start_times_s[-1]:.1f}", f"{fill * FILLER:,}",
-            f"{empty} of {count}", f"{waited:.1f}", f"{still} of {count}", f"{lost} of {count}",
-            f"{took:.1f}")
+            f"{waited:.1f}", f"{empty} of {count}", f"{lost} of {count}", f"{took:.1f}")
 
 
 def run(quick):
@@ -92,5 +89,5 @@ def run(quick):
                 lab.say(*rows[-1])
     lab.table("A restart with consume queues in RocksDB",
               ("version", "ended by", "gate", "ready after s", "entries in other LMQs",
-               "LMQs that looked empty at first", "waited at the gate s", "looked empty then",
+               "waited at the gate s", "LMQs that looked empty before their second message",
                "LMQs that miss a message in the end", "all sent after s"), rows)
