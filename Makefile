@@ -1,6 +1,6 @@
 # What people type. `make run` and `make test` install what they need first (Debian 12).
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-long torture bench soak fuzz format clean
+.PHONY: help run build test test-long torture bench soak cluster fuzz format clean
 
 FUZZ_SECONDS ?= 60
 BENCH_ARGS ?=
@@ -15,11 +15,12 @@ help:
 	@echo "make torture    kill the server TORTURE_CYCLES ($(TORTURE_CYCLES)) times; TORTURE_SEED=N for that seed"
 	@echo "make bench      measure TideMQ beside other servers, tables and plots (about 45 minutes)"
 	@echo "make soak       run TideMQ under a steady load for SOAK_MINUTES ($(SOAK_MINUTES)) and judge its memory"
+	@echo "make cluster    start RocketMQ (3 NameSrvs, 2 groups of 2 Brokers) and 3 etcd members until Ctrl-C"
 	@echo "make fuzz       run each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS))"
 	@echo "make format     format the C sources"
 	@echo "make clean      remove build/ (data/ stays)"
 	@echo
-	@echo "run, build, test, test-long, torture, bench, soak and fuzz install missing Debian packages first, as root or"
+	@echo "run, build, test, test-long, torture, bench, soak, cluster and fuzz install missing Debian packages first, as root or"
 	@echo "through sudo, and say which."
 
 build:
@@ -60,6 +61,10 @@ soak: build
 	@tools/install.sh test
 	python3 tools/test.py --venv
 	build/venv/bin/python bench/soak/soak.py --minutes $(SOAK_MINUTES)
+
+cluster:
+	@tools/install.sh test
+	@exec python3 tools/cluster.py
 
 fuzz:
 	@tools/install.sh test

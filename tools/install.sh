@@ -58,9 +58,9 @@ python3-venv runs the end-to-end tests, draws plots
 # none from elsewhere, or one that is too old.
 test_commands='
 python3 3.9 python3 runs the end-to-end tests
-java 11.0 default-jdk-headless Java clients under test
+java 11.0 default-jdk-headless Java clients under test, RocketMQ
 javac 11.0 default-jdk-headless Java clients under test
-mvn 3.6 maven fetches the Java clients
+mvn 3.6 maven fetches the Java clients and RocketMQ
 go 1.19 golang-go Go client under test
 node 16.0 nodejs JavaScript client under test
 npm 6.0 npm fetches the JavaScript client

@@ -115,6 +115,7 @@ def suites(is_long):
         pytest("e2e-tls", e2e, workers=2, env={"TIDEMQ_TEST_TRANSPORT": "mqtts"}),
         quic,
         pytest("clients", ROOT / "test" / "clients", timeout_s=1800, each_s=900),
+        pytest("cluster", ROOT / "test" / "cluster", builds=(), timeout_s=1800, each_s=300),
         pytest("torture", ROOT / "test" / "torture", timeout_s=many, each_s=many),
         pytest("scale", ROOT / "test" / "scale", timeout_s=many, each_s=many),
         pytest("powercut", "-s", ROOT / "test" / "powercut", timeout_s=many, each_s=many),
