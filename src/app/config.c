@@ -84,7 +84,8 @@ static const struct config_key *variable_key(const char *variable, size_t size)
     return variable_is_key(variable, size, "store.engine") ? config_key_find("store") : NULL;
 }
 
-/* A wrong value, for a message. Some keys hold credentials for other servers: theirs is not told. */
+/* A wrong value, for a message. Some keys hold credentials for other servers: theirs is not told.
+ */
 static void add_value(const char *key, const char *value, struct strbuf *out)
 {
     static const char *const secret[] = {"auth.http.url", "auth.http.headers", "auth.http.body",
