@@ -208,8 +208,9 @@ static void silent_connections_are_given_up(void **state)
     (void)state;
     struct bed bed;
     open_bed(&bed);
-    (void)start(&bed, 0, 50);
     (void)start(&bed, 1, LONG_MS);
+    wait_for_requests(&bed, 1);
+    (void)start(&bed, 0, 50);
     wait_for_ends(&bed, 2);
     assert_int_equal(bed.asks[0].err, -ETIMEDOUT);
     assert_int_equal(bed.asks[1].err, ERR_CLOSED);

@@ -36,13 +36,13 @@ struct rmq_channel {
     struct list waiting; /* struct rmq_pending */
     struct hashmap by_opaque;
     uint64_t pending_size;
-    uint64_t heard_ms;          /* when anything came last */
-    uint64_t retry_at_ms;       /* not to connect before */
-    uint32_t failures;          /* since a server has answered */
-    bool wants_write;           /* the stream has not taken all */
-    struct deferred flush;      /* sends what was submitted in this turn */
-    struct timer timer;         /* WAITING, DRAINING */
-    struct rmq_command command; /* the one that was received last */
+    uint64_t opened_ms, heard_ms; /* when it was connected, and when anything came last */
+    uint64_t retry_at_ms;         /* not to connect before */
+    uint32_t failures;            /* since a server has answered */
+    bool wants_write;             /* the stream has not taken all */
+    struct deferred flush;        /* sends what was submitted in this turn */
+    struct timer timer;           /* WAITING, DRAINING */
+    struct rmq_command command;   /* the one that was received last */
 };
 
 struct rmq_output {
@@ -99,7 +99,10 @@ static void on_request_due(struct timer *timer)
 {
     struct rmq_pending *pending = CONTAINER_OF(timer, struct rmq_pending, timer);
     struct rmq_channel *channel = pending->channel;
-    const bool is_silent = channel->state >= OPEN && channel->heard_ms <= pending->since_ms;
+    const uint64_t since_ms = MAX(pending->since_ms, channel->opened_ms);
+    const uint64_t waited_ms = loop_now_ms(channel->net.loop) - since_ms;
+    const bool is_silent = channel->state >= OPEN && channel->heard_ms <= since_ms &&
+                           waited_ms >= pending->timeout_ms / 2;
     struct errmsg why = {0};
     errmsg_wrap(&why, "%s has not answered within %u ms%s", channel->address, pending->timeout_ms,
                 pending->was_offered ? "" : ", the request is not sent");
@@ -439,7 +442,7 @@ static void on_dialled(void *data, int fd, int err, const char *why)
     channel->stream->on_ready = on_ready;
     channel->stream->owner = channel;
     channel->state = OPEN;
-    channel->heard_ms = loop_now_ms(channel->net.loop);
+    channel->opened_ms = channel->heard_ms = loop_now_ms(channel->net.loop);
     rmq_inbox_init(&channel->inbox, RMQ_FRAME_SIZE_MAX);
     if (channel->options.events.on_open)
         channel->options.events.on_open(channel->options.events.data, channel);
