@@ -467,7 +467,8 @@ static void offsets_are_asked_for(void **state)
     assert_int_equal(rmq_edge(bed.client, &place, RMQ_NEXT_OFFSET, on_end, &end, NULL), 0);
     assert_int_equal(rmq_search(bed.client, &place, 1, on_end, &end, NULL), 0);
     assert_int_equal(rmq_progress(bed.client, &place, "g", on_end, &end, NULL), 0);
-    assert_int_equal(rmq_commit(bed.client, &place, "g", 9, on_end, &end, NULL), 0);
+    const struct rmq_commit commit = {.place = &place, .group = "g", .offset = 9};
+    assert_int_equal(rmq_commit(bed.client, &commit, on_end, &end, NULL), 0);
     wait_for(&bed, &end, 5);
     static const int32_t codes[] = {RMQ_GET_MIN_OFFSET, RMQ_GET_MAX_OFFSET,
                                     RMQ_SEARCH_OFFSET_BY_TIMESTAMP, RMQ_QUERY_CONSUMER_OFFSET,

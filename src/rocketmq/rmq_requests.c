@@ -118,14 +118,14 @@ int rmq_progress(struct rmq_client *client, const struct rmq_place *place, const
     return rmq_call_start(client, &spec, done, data, ret_call);
 }
 
-int rmq_commit(struct rmq_client *client, const struct rmq_place *place, const char *group,
-               uint64_t offset, rmq_result_fn *done, void *data, struct rmq_call **ret_call)
+int rmq_commit(struct rmq_client *client, const struct rmq_commit *commit, rmq_result_fn *done,
+               void *data, struct rmq_call **ret_call)
 {
     struct rmq_fields fields;
-    const struct rmq_call_spec spec = spec_for(place, RMQ_UPDATE_CONSUMER_OFFSET, &fields);
-    rmq_fields_add_text(&fields, "consumerGroup", group);
-    add_place(&fields, place);
-    rmq_fields_add_int(&fields, "commitOffset", (int64_t)offset);
+    const struct rmq_call_spec spec = spec_for(commit->place, RMQ_UPDATE_CONSUMER_OFFSET, &fields);
+    rmq_fields_add_text(&fields, "consumerGroup", commit->group);
+    add_place(&fields, commit->place);
+    rmq_fields_add_int(&fields, "commitOffset", (int64_t)commit->offset);
     return rmq_call_start(client, &spec, done, data, ret_call);
 }
 

@@ -59,9 +59,15 @@ MUST_CHECK int rmq_search(struct rmq_client *client, const struct rmq_place *pla
 MUST_CHECK int rmq_progress(struct rmq_client *client, const struct rmq_place *place,
                             const char *group, rmq_result_fn *done, void *data,
                             struct rmq_call **ret_call);
-MUST_CHECK int rmq_commit(struct rmq_client *client, const struct rmq_place *place,
-                          const char *group, uint64_t offset, rmq_result_fn *done, void *data,
-                          struct rmq_call **ret_call);
+
+/* What a group has read of a place: all below the offset. */
+struct rmq_commit {
+    const struct rmq_place *place;
+    const char *group;
+    uint64_t offset;
+};
+MUST_CHECK int rmq_commit(struct rmq_client *client, const struct rmq_commit *commit,
+                          rmq_result_fn *done, void *data, struct rmq_call **ret_call);
 
 struct rmq_query {
     const char *topic, *broker;

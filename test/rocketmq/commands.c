@@ -155,8 +155,12 @@ static int progress(struct job *job)
 static int commit(struct job *job)
 {
     const struct rmq_place place = place_of(job);
-    return rmq_commit(job->probe->client, &place, text(job, "group"),
-                      (uint64_t)probe_number(job, "offset", 0), on_result, job, NULL);
+    const struct rmq_commit commit = {
+        .place = &place,
+        .group = text(job, "group"),
+        .offset = (uint64_t)probe_number(job, "offset", 0),
+    };
+    return rmq_commit(job->probe->client, &commit, on_result, job, NULL);
 }
 
 static int query(struct job *job)

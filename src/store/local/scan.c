@@ -151,6 +151,7 @@ static int damage(const struct segment *segment, uint64_t position, const char *
  * end of a log there are hundreds of MiB to look through: all zeros, mostly. */
 static uint64_t next_candidate(const uint8_t *bytes, uint64_t size, uint64_t at)
 {
+    ASSERT(bytes != NULL);
     const uint8_t *field = bytes + offsetof(struct record_header, position);
     uint64_t skip = 0;
     for (; skip + sizeof(struct record_header) <= size; skip += RECORD_ALIGN) {
