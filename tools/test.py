@@ -102,8 +102,10 @@ def suites(is_long):
     quic = pytest("e2e-quic", *([e2e] if is_long else [e2e / name for name in QUIC_PART]), workers=2,
                   timeout_s=3600, each_s=300, env={"TIDEMQ_TEST_TRANSPORT": "quic"})
     wss = {"TIDEMQ_TEST_TRANSPORT": "wss"}
-    web = [pytest("e2e-ws", e2e, workers=2, env={"TIDEMQ_TEST_TRANSPORT": "ws"}),
-           pytest("e2e-wss", e2e, workers=2, env=wss)]
+    # Over TLS and WebSocket together all of it is run each time, over each by itself in test-long.
+    others = [pytest("e2e-tls", e2e, workers=2, env={"TIDEMQ_TEST_TRANSPORT": "mqtts"}),
+              pytest("e2e-ws", e2e, workers=2, env={"TIDEMQ_TEST_TRANSPORT": "ws"}),
+              pytest("e2e-wss", e2e, workers=2, env=wss)]
     damage_asan = pytest("damage-asan", ROOT / "test" / "damage", builds=("asan",), workers=2, env=asan,
                          timeout_s=many, each_s=many)
     return [
@@ -112,7 +114,6 @@ def suites(is_long):
         pytest("e2e", e2e, workers=2),
         pytest("e2e-asan", e2e, builds=("asan",), workers=2, env=asan, timeout_s=many),
         pytest("e2e-loops-wss", e2e, workers=2, env={**loops, **wss}),
-        pytest("e2e-tls", e2e, workers=2, env={"TIDEMQ_TEST_TRANSPORT": "mqtts"}),
         quic,
         pytest("clients", ROOT / "test" / "clients", timeout_s=1800, each_s=900),
         pytest("cluster", ROOT / "test" / "cluster", builds=(), timeout_s=1800, each_s=300),
@@ -129,7 +130,7 @@ def suites(is_long):
         pytest("tools", ROOT / "tools", ROOT / "test" / "spec", workers=2),
         Suite("tree", [python, "tools/check_tree.py"]),
         Suite("spec", [python, "tools/spec_cover.py", "--check"]),
-        *([pytest("e2e-loops", e2e, workers=2, env=loops), other_engine, races, *web, damage_asan]
+        *([pytest("e2e-loops", e2e, workers=2, env=loops), other_engine, races, *others, damage_asan]
           if is_long else []),
     ]
 
