@@ -499,9 +499,17 @@ class BrokerClient(Connection):
             raise Refused(answer.code, answer.remark)
         return int(answer.fields["offset"])
 
-    def runtime_info(self):
-        """What the Broker says about itself: bootTimestamp, dispatchBehindBytes, …"""
-        return loose_json(self.call(RUNTIME_INFO).body)["table"]
+    def runtime_info(self, patience_s=20):
+        """What the Broker says about itself: bootTimestamp, dispatchBehindBytes, … In its first moments it
+        has no statistics yet, and fails with an exception for that: it is asked again."""
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                return loose_json(self.call(RUNTIME_INFO).body)["table"]
+            except Refused as refused:
+                if "NoSuchElementException" not in str(refused) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
 
     @staticmethod
     def pop_fields(queue, group, count=32, invisible_ms=30000, poll_ms=0, init=INIT_MIN):
