@@ -179,7 +179,7 @@ class Link:
             self.sock.close()
 
     def wait_parted(self):
-        """Waits until the farewell is out, behind all that was sent before."""
+        """Waits until the end of the stream or of the connection is out, as far as the window lets it."""
         self._parted.wait(TIMEOUT_S)
 
     # --- the thread ---------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ class Link:
         reads_test = True
         while self.terminated is None:
             self._send()
-            if self._end_due:
+            if self._end_due or not reads_test:
                 self._parted.set()
             self._pass_events()
             self._notice_the_end()
