@@ -93,9 +93,13 @@ class EtcdClient:
 
     def call(self, path, body):
         """One request to /v3/…; returns the answer. Raises EtcdError."""
-        self.http.request("POST", f"/v3/{path}", json.dumps(body), {"Content-Type": "application/json"})
-        answer = self.http.getresponse()
-        text = answer.read()
+        try:
+            self.http.request("POST", f"/v3/{path}", json.dumps(body), {"Content-Type": "application/json"})
+            answer = self.http.getresponse()
+            text = answer.read()
+        except OSError:
+            self.http.close()  # the next request makes a connection of its own
+            raise
         if answer.status != 200:
             raise EtcdError(f"{answer.status}: {text.decode(errors='replace')}")
         return json.loads(text)
