@@ -106,6 +106,9 @@ def suites(is_long):
     others = [pytest("e2e-tls", e2e, workers=2, env={"TIDEMQ_TEST_TRANSPORT": "mqtts"}),
               pytest("e2e-ws", e2e, workers=2, env={"TIDEMQ_TEST_TRANSPORT": "ws"}),
               pytest("e2e-wss", e2e, workers=2, env=wss)]
+    servers = ROOT / "test" / "cluster"  # RocketMQ's, whose start takes most of the time: in test-long
+    cluster = pytest("cluster", *([servers] if is_long else [servers / "test_remoting.py"]), builds=(),
+                     timeout_s=1800, each_s=300)
     damage_asan = pytest("damage-asan", ROOT / "test" / "damage", builds=("asan",), workers=2, env=asan,
                          timeout_s=many, each_s=many)
     return [
@@ -116,7 +119,7 @@ def suites(is_long):
         pytest("e2e-loops-wss", e2e, workers=2, env={**loops, **wss}),
         quic,
         pytest("clients", ROOT / "test" / "clients", timeout_s=1800, each_s=900),
-        pytest("cluster", ROOT / "test" / "cluster", builds=(), timeout_s=1800, each_s=300),
+        cluster,
         pytest("torture", ROOT / "test" / "torture", timeout_s=many, each_s=many),
         pytest("scale", ROOT / "test" / "scale", timeout_s=many, each_s=many),
         pytest("powercut", "-s", ROOT / "test" / "powercut", timeout_s=many, each_s=many),
