@@ -84,19 +84,14 @@ static const struct config_key *variable_key(const char *variable, size_t size)
     return variable_is_key(variable, size, "store.engine") ? config_key_find("store") : NULL;
 }
 
-/* A wrong value, for a message. Some keys hold credentials for other servers: theirs is not told.
- */
-static void add_value(const char *key, const char *value, struct strbuf *out)
+/* A wrong value, for a message. */
+static void add_value(const struct config_key *key, const char *value, struct strbuf *out)
 {
-    static const char *const secret[] = {"auth.http.url", "auth.http.headers", "auth.http.body",
-                                         "auth.jwt.jwks"};
-    for (size_t i = 0; i < ARRAY_COUNT(secret); i++) {
-        if (strcmp(key, secret[i]) == 0) {
-            strbuf_add(out, "a wrong value, not shown here because it may be secret");
-            return;
-        }
+    if (key->is_secret) {
+        strbuf_add(out, "a wrong value, not shown here because it may be secret");
+    } else {
+        strbuf_addf(out, "\"%.*s\"", SHOWN_MAX, value);
     }
-    strbuf_addf(out, "\"%.*s\"", SHOWN_MAX, value);
 }
 
 /* Adds a value in one line and names its place when it is not well-formed. */
@@ -108,7 +103,7 @@ static int add_line(struct settings *settings, const char *place, const struct c
         char shown[VALUE_SIZE];
         struct strbuf out;
         strbuf_init_array(&out, shown, sizeof(shown));
-        add_value(key->name, text, &out);
+        add_value(key, text, &out);
         errmsg_wrap(reterr, "%.*s: %s is %s; allowed is a list such as [a, b]",
                     (int)strcspn(place, "="), place, key->name, shown);
     }
@@ -224,8 +219,8 @@ static int gather(const struct config_source *source, config_unknown_fn *unknown
 }
 
 /* item: the one to blame of a list, or NULL. */
-static void wrap_wrong_value(const struct setting *setting, const char *name, const char *item,
-                             const char *allowed, struct errmsg *reterr)
+static void wrap_wrong_value(const struct setting *setting, const struct config_key *key,
+                             const char *item, const char *allowed, struct errmsg *reterr)
 {
     char place[PLACE_SIZE], value[VALUE_SIZE];
     struct strbuf out;
@@ -238,11 +233,11 @@ static void wrap_wrong_value(const struct setting *setting, const char *name, co
     }
     if (item || setting->item_count == 1) {
         strbuf_init_array(&out, value, sizeof(value));
-        add_value(name, item ? item : setting->items[0], &out);
-        errmsg_wrap(reterr, "%s: %s %s %s; allowed is %s", place, name,
+        add_value(key, item ? item : setting->items[0], &out);
+        errmsg_wrap(reterr, "%s: %s %s %s; allowed is %s", place, key->name,
                     setting->is_list && item ? "has" : "is", value, allowed);
     } else {
-        errmsg_wrap(reterr, "%s: %s is a list of %zu; allowed is %s", place, name,
+        errmsg_wrap(reterr, "%s: %s is a list of %zu; allowed is %s", place, key->name,
                     setting->item_count, allowed);
     }
 }
@@ -256,7 +251,7 @@ static int apply(const struct setting *setting, struct config *config, struct er
     ASSERT(key);
     const int err = config_key_apply(key, setting, config, &out);
     if (err == ERR_INVALID) {
-        wrap_wrong_value(setting, key->name, NULL, allowed, reterr);
+        wrap_wrong_value(setting, key, NULL, allowed, reterr);
     }
     return err;
 }
@@ -339,7 +334,7 @@ static int check(const struct settings *settings, const struct config *config,
     if (err < 0) {
         const struct setting *setting = last_setting(settings, blame.key);
         if (setting) {
-            wrap_wrong_value(setting, blame.key, blame.item, allowed, reterr);
+            wrap_wrong_value(setting, config_key_find(blame.key), blame.item, allowed, reterr);
         } else {
             errmsg_wrap(reterr, "configuration: %s is left at its default; allowed is %s",
                         blame.key, allowed);

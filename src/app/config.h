@@ -26,13 +26,15 @@ enum config_duplicate { CONFIG_TAKEOVER, CONFIG_REJECT };
 enum config_tls_version { CONFIG_TLS_1_2, CONFIG_TLS_1_3 };
 enum limits_profile { PROFILE_DEFAULT, PROFILE_TDMQ };
 
-#define CONFIG_C_BOOL     bool
-#define CONFIG_C_COUNT    uint64_t
-#define CONFIG_C_SIZE     uint64_t
-#define CONFIG_C_DURATION uint64_t
-#define CONFIG_C_CHOICE   int
-#define CONFIG_C_TEXT     char *
-#define CONFIG_C_LIST     struct config_list
+#define CONFIG_C_BOOL        bool
+#define CONFIG_C_COUNT       uint64_t
+#define CONFIG_C_SIZE        uint64_t
+#define CONFIG_C_DURATION    uint64_t
+#define CONFIG_C_CHOICE      int
+#define CONFIG_C_TEXT        char *
+#define CONFIG_C_LIST        struct config_list
+#define CONFIG_C_SECRET_TEXT CONFIG_C_TEXT
+#define CONFIG_C_SECRET_LIST CONFIG_C_LIST
 
 /* One field for each key; texts and lists are owned. */
 struct config {

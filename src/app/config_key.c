@@ -8,9 +8,20 @@
 #define START  WHEN_START
 #define RELOAD WHEN_RELOAD
 
+/* A word of config.def: the kind, and whether it is secret. */
+#define WORD_BOOL        KIND_BOOL, false
+#define WORD_COUNT       KIND_COUNT, false
+#define WORD_SIZE        KIND_SIZE, false
+#define WORD_DURATION    KIND_DURATION, false
+#define WORD_CHOICE      KIND_CHOICE, false
+#define WORD_TEXT        KIND_TEXT, false
+#define WORD_LIST        KIND_LIST, false
+#define WORD_SECRET_TEXT KIND_TEXT, true
+#define WORD_SECRET_LIST KIND_LIST, true
+
 const struct config_key config_keys[] = {
 #define X(field, kind, name, fallback, tdmq, range, when, help)                                    \
-    {name, fallback, tdmq, range, help, offsetof(struct config, field), KIND_##kind, when},
+    {name, fallback, tdmq, range, help, offsetof(struct config, field), WORD_##kind, when},
 #include "app/config.def"
 #undef X
 };

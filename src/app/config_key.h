@@ -21,6 +21,7 @@ struct config_key {
     const char *range, *help;
     size_t offset; /* in struct config */
     enum config_kind kind;
+    bool is_secret; /* its value is not to be repeated */
     enum config_when when;
 };
 

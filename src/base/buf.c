@@ -85,3 +85,15 @@ bool slice_equal(struct slice a, struct slice b)
 {
     return a.size == b.size && (a.size == 0 || memcmp(a.bytes, b.bytes, a.size) == 0);
 }
+
+int slice_order(struct slice a, struct slice b)
+{
+    const uint32_t size = MIN(a.size, b.size);
+    const int order = size > 0 ? memcmp(a.bytes, b.bytes, size) : 0;
+    return order != 0 ? order : (a.size > b.size) - (a.size < b.size);
+}
+
+bool slice_begins_with(struct slice slice, struct slice prefix)
+{
+    return slice.size >= prefix.size && slice_equal(slice_of(slice.bytes, prefix.size), prefix);
+}

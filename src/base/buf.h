@@ -36,3 +36,6 @@ struct slice slice_str(const char *text);
 MUST_CHECK int slice_keep(struct slice slice, struct slice *ret_kept);
 void slice_done(struct slice *slice); /* drops the reference if any; clears */
 bool slice_equal(struct slice a, struct slice b);
+/* Byte order, as memcmp's; of two that begin alike the shorter one comes first. */
+int slice_order(struct slice a, struct slice b);
+bool slice_begins_with(struct slice slice, struct slice prefix);

@@ -112,6 +112,31 @@ static void *ref_and_unref(void *data)
     return buf_unref(buf);
 }
 
+static void order_is_of_bytes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *a, *b;
+        bool begins; /* b with a */
+    } rows[] = {
+        {"", "a", true},    {"a", "aa", true},    {"a", "b", false},
+        {"ab", "b", false}, {"a", "\xff", false},
+    };
+    for (size_t i = 0; i < ARRAY_COUNT(rows); i++) {
+        const struct slice a = slice_str(rows[i].a), b = slice_str(rows[i].b);
+        assert_true(slice_order(a, b) < 0);
+        assert_true(slice_order(b, a) > 0);
+        assert_int_equal(slice_order(a, a), 0);
+        assert_int_equal(slice_begins_with(b, a), rows[i].begins);
+        assert_false(slice_begins_with(a, b));
+        assert_true(slice_begins_with(a, a));
+    }
+    const struct slice none = slice_of(NULL, 0);
+    assert_int_equal(slice_order(none, none), 0);
+    assert_true(slice_order(none, slice_of("\0", 1)) < 0);
+    assert_true(slice_begins_with(none, none));
+}
+
 /* The last of four threads frees, whoever that is; a sanitizer build sees any other outcome. */
 static void references_are_counted_across_threads(void **state)
 {
@@ -135,6 +160,7 @@ int main(void)
         cmocka_unit_test(keep_of_nothing_needs_no_memory),
         cmocka_unit_test(keep_without_memory_leaves_the_result),
         cmocka_unit_test(equality_is_of_bytes),
+        cmocka_unit_test(order_is_of_bytes),
         cmocka_unit_test(references_are_counted_across_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,8 +5,6 @@
 #include "broker/match_cache.h"
 #include "broker/rows.h"
 
-#include <string.h>
-
 #define NUMBER_BLOCK 1024u
 
 /* The cache of matches takes this part of the memory allowed, and not more entries than this. */
@@ -81,13 +79,6 @@ void core_free(struct slice *slice)
     if (slice->size)
         mem_free((void *)(uintptr_t)slice->bytes);
     *slice = slice_of("", 0);
-}
-
-int core_order(struct slice a, struct slice b)
-{
-    const uint32_t size = MIN(a.size, b.size);
-    const int order = size ? memcmp(a.bytes, b.bytes, size) : 0;
-    return order ? order : (a.size > b.size) - (a.size < b.size);
 }
 
 void core_ended(struct broker *broker)

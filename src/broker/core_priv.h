@@ -340,7 +340,6 @@ MUST_CHECK int core_copy(struct slice bytes, struct slice *ret_copy);
  * stay is begun then. */
 bool core_is_full(const struct broker *broker);
 void core_free(struct slice *slice);
-int core_order(struct slice a, struct slice b); /* byte order, as memcmp */
 
 /* --- throttle.c ---------------------------------------------------------------------------------
  */

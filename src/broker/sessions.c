@@ -31,8 +31,8 @@ struct session *session_find(const struct broker *broker, struct slice client_id
 
 static int session_order(const struct treenode *node, const void *key)
 {
-    return core_order(CONTAINER_OF(node, const struct session, by_order)->client_id,
-                      *(const struct slice *)key);
+    return slice_order(CONTAINER_OF(node, const struct session, by_order)->client_id,
+                       *(const struct slice *)key);
 }
 
 void sessions_init(struct broker *broker)

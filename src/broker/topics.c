@@ -39,8 +39,8 @@ struct topic *topic_by_id(struct broker *broker, uint32_t id)
 
 static int topic_order(const struct treenode *node, const void *key)
 {
-    return core_order(CONTAINER_OF(node, const struct topic, by_order)->name,
-                      *(const struct slice *)key);
+    return slice_order(CONTAINER_OF(node, const struct topic, by_order)->name,
+                       *(const struct slice *)key);
 }
 
 void topics_init(struct broker *broker)

@@ -8,8 +8,6 @@
 #include "base/mem.h"
 #include "store/local/engine_priv.h"
 
-#include <string.h>
-
 /* A walk: the overlay's rows below `end`, from `at` on, are still to come. */
 struct merge {
     struct overlay_row *const *rows;
@@ -17,19 +15,6 @@ struct merge {
     meta_scan_fn *each;
     void *data;
 };
-
-static int compare_keys(struct slice a, struct slice b)
-{
-    const uint32_t size = MIN(a.size, b.size);
-    const int order = size ? memcmp(a.bytes, b.bytes, size) : 0;
-    return order ? order : (a.size > b.size) - (a.size < b.size);
-}
-
-static bool starts_with(struct slice key, struct slice prefix)
-{
-    return key.size >= prefix.size &&
-           (prefix.size == 0 || memcmp(key.bytes, prefix.bytes, prefix.size) == 0);
-}
 
 static int hand_out_next(struct merge *merge)
 {
@@ -43,7 +28,7 @@ static int merge_row(void *data, struct slice key, struct slice value)
 {
     struct merge *merge = data;
     while (merge->at < merge->end) {
-        const int order = compare_keys(overlay_key(merge->rows[merge->at]), key);
+        const int order = slice_order(overlay_key(merge->rows[merge->at]), key);
         if (order > 0)
             break;
         const int result = hand_out_next(merge);
@@ -60,7 +45,7 @@ static uint64_t first_from(struct overlay_row *const *rows, uint64_t count, stru
     while (low < high) {
         const uint64_t middle = low + (high - low) / 2;
         const struct overlay_row *row = rows[middle];
-        if (row->table == OVERLAY_ROWS && compare_keys(overlay_key(row), key) < 0)
+        if (row->table == OVERLAY_ROWS && slice_order(overlay_key(row), key) < 0)
             low = middle + 1;
         else
             high = middle;
@@ -90,7 +75,7 @@ static int on_scan(struct meta *meta, struct slice prefix, meta_scan_fn *each, v
         merge.rows = local->latest;
         merge.at = merge.end = first_from(local->latest, count, prefix);
         while (merge.end < count && local->latest[merge.end]->table == OVERLAY_ROWS &&
-               starts_with(overlay_key(local->latest[merge.end]), prefix))
+               slice_begins_with(overlay_key(local->latest[merge.end]), prefix))
             merge.end++;
     }
     return scan(local, &merge, prefix);

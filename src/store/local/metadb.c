@@ -130,10 +130,7 @@ static int begin_read(struct metadb *db, MDB_txn **ret_txn)
 
 static int compare_keys(const void *a, const void *b)
 {
-    const struct slice left = ((const struct stored_row *)a)->key;
-    const struct slice right = ((const struct stored_row *)b)->key;
-    const int order = memcmp(left.bytes, right.bytes, MIN(left.size, right.size));
-    return order ? order : (left.size > right.size) - (left.size < right.size);
+    return slice_order(((const struct stored_row *)a)->key, ((const struct stored_row *)b)->key);
 }
 
 struct scan {
@@ -145,15 +142,10 @@ struct scan {
     struct metadb *db;
 };
 
-static bool starts_with(struct slice key, struct slice prefix)
-{
-    return key.size >= prefix.size &&
-           (prefix.size == 0 || memcmp(key.bytes, prefix.bytes, prefix.size) == 0);
-}
-
 static int hand_out(struct scan *scan, const struct stored_row *row)
 {
-    return starts_with(row->key, scan->prefix) ? scan->each(scan->data, row->key, row->value) : 0;
+    return slice_begins_with(row->key, scan->prefix) ? scan->each(scan->data, row->key, row->value)
+                                                     : 0;
 }
 
 /* LMDB has the rows of a group in the order of their hashes. */
@@ -208,7 +200,8 @@ static int scan_rows(struct scan *scan, MDB_cursor *cursor)
     MDB_val value;
     int result = 0;
     int code = mdb_cursor_get(cursor, &key, &value, start.size ? MDB_SET_RANGE : MDB_FIRST);
-    while (code == 0 && result == 0 && starts_with(slice_of(key.mv_data, key.mv_size), start)) {
+    while (code == 0 && result == 0 &&
+           slice_begins_with(slice_of(key.mv_data, key.mv_size), start)) {
         result = scan_row(scan, key, value);
         if (result == 0)
             code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);

@@ -154,10 +154,7 @@ static int compare_rows(const void *a, const void *b)
     const struct overlay_row *right = *(struct overlay_row *const *)b;
     if (left->table != right->table)
         return left->table < right->table ? -1 : 1;
-    const int order = memcmp(left->bytes, right->bytes, MIN(left->key_size, right->key_size));
-    if (order != 0)
-        return order;
-    return (left->key_size > right->key_size) - (left->key_size < right->key_size);
+    return slice_order(overlay_key(left), overlay_key(right));
 }
 
 struct overlay_row **overlay_sorted(struct overlay *overlay)

@@ -92,22 +92,13 @@ struct mem_rows *mem_rows_free(struct mem_rows *rows)
     return NULL;
 }
 
-static int compare(struct slice a, struct slice b)
-{
-    const uint32_t shorter = MIN(a.size, b.size);
-    const int order = shorter > 0 ? memcmp(a.bytes, b.bytes, shorter) : 0;
-    if (order != 0)
-        return order;
-    return a.size == b.size ? 0 : a.size < b.size ? -1 : 1;
-}
-
 /* The links that lead past everything below `key`, one for each height; *ret_links[0] is the first
  * row that is not. */
 static void seek(struct mem_rows *rows, struct slice key, struct mem_row **ret_links[HEIGHT_MAX])
 {
     struct mem_row **links = rows->first;
     for (uint32_t level = HEIGHT_MAX; level-- > 0;) {
-        while (links[level] && compare(row_key(links[level]), key) < 0)
+        while (links[level] && slice_order(row_key(links[level]), key) < 0)
             links = links[level]->next;
         ret_links[level] = &links[level];
     }
@@ -117,7 +108,7 @@ static void unlink_equal(struct mem_rows *rows, struct slice key,
                          struct mem_row **links[HEIGHT_MAX])
 {
     struct mem_row *row = *links[0];
-    if (!row || compare(row_key(row), key) != 0)
+    if (!row || slice_order(row_key(row), key) != 0)
         return;
     for (uint32_t level = 0; level < row->height; level++)
         *links[level] = row->next[level];
@@ -145,22 +136,16 @@ void mem_rows_delete(struct mem_rows *rows, struct mem_row *row)
     mem_free(row);
 }
 
-static bool starts_with(struct slice key, struct slice prefix)
-{
-    return key.size >= prefix.size &&
-           (prefix.size == 0 || memcmp(key.bytes, prefix.bytes, prefix.size) == 0);
-}
-
 int mem_rows_scan(const struct mem_rows *rows, struct slice prefix, meta_scan_fn *each, void *data)
 {
     struct mem_row *const *links = rows->first;
     for (uint32_t level = HEIGHT_MAX; level-- > 0;) {
-        while (links[level] && compare(row_key(links[level]), prefix) < 0)
+        while (links[level] && slice_order(row_key(links[level]), prefix) < 0)
             links = links[level]->next;
     }
     int err = 0;
-    for (const struct mem_row *row = links[0]; row && err >= 0 && starts_with(row_key(row), prefix);
-         row = row->next[0])
+    for (const struct mem_row *row = links[0];
+         row && err >= 0 && slice_begins_with(row_key(row), prefix); row = row->next[0])
         err = each(data, row_key(row), row_value(row));
     return MIN(err, 0);
 }
