@@ -83,7 +83,8 @@ struct etcd_result {
 };
 
 struct etcd_answer {
-    int err;         /* 0; ERR_UNAVAILABLE: no member answered; ERR_INVALID: etcd refused it */
+    int err;         /* 0; ERR_UNAVAILABLE: no member answered; ERR_INVALID: etcd refused it;
+                      * ERR_FULL: it takes no more at present; ERR_MALFORMED: no answer of etcd's */
     const char *why; /* with an error, for people */
     bool unsure;     /* with an error: it may have been carried out all the same */
     bool held;       /* the comparisons did */

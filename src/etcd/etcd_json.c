@@ -304,11 +304,8 @@ int etcd_changes_read(struct slice body, struct etcd_changes *ret_changes, const
         json_decref(root);
         return 0;
     }
-    ret_changes->created = json_is_true(json_object_get(result, "created"));
     ret_changes->over = json_is_true(json_object_get(result, "canceled"));
     int err = read_number(result, "compact_revision", &ret_changes->compacted);
-    if (err == 0)
-        err = read_number(json_object_get(result, "header"), "revision", &ret_changes->revision);
     if (err == 0)
         err = read_changes(json_object_get(result, "events"), ret_changes);
     json_decref(root);

@@ -24,9 +24,7 @@ void etcd_answer_done(struct etcd_answer *answer);
 
 /* One object of the stream that a watch answers. */
 struct etcd_changes {
-    uint64_t revision;       /* of the store when it was sent */
     uint64_t compacted;      /* > 0: the watch is over, what is older than this is gone */
-    bool created;            /* the watch has begun */
     bool over;               /* etcd has ended the watch */
     struct etcd_change *all; /* owned */
     uint32_t count;

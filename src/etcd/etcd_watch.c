@@ -156,7 +156,10 @@ static void on_work(struct deferred *work)
 
 static struct slice copy(struct slice bytes)
 {
-    return slice_of(mem_try_copy(bytes.bytes, bytes.size), bytes.size);
+    uint8_t *copied = mem_new((size_t)bytes.size + 1);
+    if (bytes.size > 0)
+        memcpy(copied, bytes.bytes, bytes.size);
+    return slice_of(copied, bytes.size);
 }
 
 struct etcd_watch *etcd_watch_new(struct etcd *etcd, struct slice key, struct slice end,
